@@ -1,0 +1,12 @@
+"""MR to CT by CycleGAN on unpaired data (Wolterink et al. 2017), and its paired rival (Isola et al. 2017).
+
+Both are a *step*: an object that holds networks and optimisers, takes a batch
+``{"mr": (batch, channel, *spatial), "ct": ...}`` in unit space, updates everything once and says how it went. Files,
+epochs and configs are the business of others.
+"""
+
+from medical_gans.cyclegan.image_pool import ImagePool
+from medical_gans.cyclegan.step import TranslationStep, flat_then_linear
+from medical_gans.cyclegan.translation import CycleGan, PairedTranslation, translation_step
+
+__all__ = ["CycleGan", "ImagePool", "PairedTranslation", "TranslationStep", "flat_then_linear", "translation_step"]

@@ -1,0 +1,205 @@
+"""What unpaired and paired training share: optimisers, schedule, running average, clipping, processes, state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from medical_gans.losses import adversarial_objective, r1_penalty, r2_penalty
+
+
+def flat_then_linear(epoch: int, flat_epochs: int, decay_epochs: int) -> float:
+    """Factor of the learning rate: 1 for `flat_epochs`, then linearly to 0 (Zhu et al. 2017, section 4)."""
+    return 1.0 - max(0, epoch - flat_epochs + 1) / (decay_epochs + 1)
+
+
+class TranslationStep:
+    """One update of generators, then discriminators; subclasses say which losses.
+
+    Args:
+        generators: networks that generate, by name; ``"mr_to_ct"`` is the one that ships.
+        discriminators: networks that judge, by name.
+        objective: name of an adversarial objective (`losses.adversarial_objective`).
+        adversarial_weight: weight of the adversarial term of the generators.
+        gradient_penalty_weight: weight of R1 + R2 on the discriminators' inputs; 0 leaves them out.
+        learning_rate: of Adam, for generators and discriminators alike.
+        betas: of Adam.
+        flat_epochs: epochs at the full learning rate.
+        decay_epochs: epochs of linear decay that follow.
+        ema_decay: decay of the running average of the shipped generator per step; 0 ships the last weights.
+        clip_norm: largest norm of the gradient of all generators, or of one discriminator; 0 does not clip.
+        hold_steps: steps at the start in which the shipped generator stays as it is while the others catch up;
+            for generators that start from given weights.
+        amp: automatic mixed precision; acts on a GPU only.
+        device: where the networks are.
+    """
+
+    def __init__(
+        self,
+        generators: Mapping[str, nn.Module],
+        discriminators: Mapping[str, nn.Module],
+        *,
+        objective: str = "least_squares",
+        adversarial_weight: float = 1.0,
+        gradient_penalty_weight: float = 0.0,
+        learning_rate: float = 2e-4,
+        betas: tuple[float, float] = (0.5, 0.999),
+        flat_epochs: int = 100,
+        decay_epochs: int = 100,
+        ema_decay: float = 0.999,
+        clip_norm: float = 0.0,
+        hold_steps: int = 0,
+        amp: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.generators = _fast_layout(nn.ModuleDict(generators).to(self.device))
+        self.discriminators = _fast_layout(nn.ModuleDict(discriminators).to(self.device))
+        self.objective = adversarial_objective(objective)
+        self.adversarial_weight = adversarial_weight
+        self.gradient_penalty_weight = gradient_penalty_weight
+        self.clip_norm = clip_norm
+        self.hold_steps = hold_steps
+        self.steps = 0
+        self.amp = amp and self.device.type == "cuda"
+        average = get_ema_multi_avg_fn(ema_decay)
+        self.averaged = AveragedModel(self.generators["mr_to_ct"], multi_avg_fn=average, use_buffers=True)
+        for module in (self.generators, self.discriminators):
+            _share_weights(module)
+        self.optimisers = {
+            "generators": torch.optim.Adam(self.generators.parameters(), learning_rate, betas=tuple(betas)),
+            "discriminators": torch.optim.Adam(self.discriminators.parameters(), learning_rate, betas=tuple(betas)),
+        }
+        self.schedules = {
+            name: torch.optim.lr_scheduler.LambdaLR(
+                optimiser, lambda epoch: flat_then_linear(epoch, flat_epochs, decay_epochs)
+            )
+            for name, optimiser in self.optimisers.items()
+        }
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.images: dict[str, Tensor] = {}
+
+    @property
+    def shipped(self) -> nn.Module:
+        """The MR-to-CT generator that validation judges and inference uses: the running average."""
+        return self.averaged.module
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Update generators, then discriminators, once.
+
+        Returns:
+            Losses by name; `images` holds what was seen and made.
+        """
+        mr = batch["mr"].to(self.device, non_blocking=True)
+        ct = batch["ct"].to(self.device, non_blocking=True)
+        self.generators.train()
+        self.discriminators.train()
+        with torch.autocast(self.device.type, enabled=self.amp):
+            self.discriminators.requires_grad_(False)
+            self.generators["mr_to_ct"].requires_grad_(self.steps >= self.hold_steps)
+            terms = self.generator_terms(mr, ct)
+        self._descend("generators", sum(terms.values(), start=torch.zeros((), device=self.device)))
+        self.discriminators.requires_grad_(True)
+        with torch.autocast(self.device.type, enabled=self.amp):
+            judged = self.discriminator_terms(mr, ct)
+        self._descend("discriminators", sum(judged.values(), start=torch.zeros((), device=self.device)))
+        self.scaler.update()
+        self.averaged.update_parameters(self.generators["mr_to_ct"])
+        self.steps += 1
+        return {name: float(value.detach()) for name, value in {**terms, **judged}.items()}
+
+    def generator_terms(self, mr: Tensor, ct: Tensor) -> dict[str, Tensor]:
+        """Weighted terms of the generators' loss."""
+        raise NotImplementedError
+
+    def discriminator_terms(self, mr: Tensor, ct: Tensor) -> dict[str, Tensor]:
+        """Loss of each discriminator."""
+        raise NotImplementedError
+
+    def end_epoch(self) -> None:
+        """Advance the learning-rate schedules."""
+        for schedule in self.schedules.values():
+            schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "generators": self.generators.state_dict(),
+            "discriminators": self.discriminators.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
+            "schedules": {n: {"last_epoch": s.last_epoch} for n, s in self.schedules.items()},
+            "scaler": self.scaler.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a stored state."""
+        self.generators.load_state_dict(state["generators"])
+        self.discriminators.load_state_dict(state["discriminators"])
+        self.averaged.load_state_dict(state["averaged"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+            self.schedules[name].last_epoch = state["schedules"][name]["last_epoch"]
+        self.scaler.load_state_dict(state["scaler"])
+        self.steps = state["steps"]
+
+    def _fooling(self, name: str, fake: Tensor, real: Tensor) -> Tensor:
+        """Weighted adversarial term of a generator against discriminator `name`."""
+        judge = self.discriminators[name]
+        real_logits = judge(real)[-1] if self.objective.needs_real else None
+        return self.adversarial_weight * self.objective.generator_loss(judge(fake)[-1], real_logits)
+
+    def _judging(self, name: str, real: Tensor, fake: Tensor) -> Tensor:
+        """Loss of discriminator `name`, with R1 + R2 (Huang et al. 2024) if asked."""
+        judge = self.discriminators[name]
+        penalised = self.gradient_penalty_weight > 0
+        real, fake = real.detach().requires_grad_(penalised), fake.detach().requires_grad_(penalised)
+        real_logits, fake_logits = judge(real)[-1], judge(fake)[-1]
+        loss = self.objective.discriminator_loss(real_logits, fake_logits)
+        if penalised:
+            penalty = r1_penalty(real_logits, real) + r2_penalty(fake_logits, fake)
+            loss = loss + 0.5 * self.gradient_penalty_weight * penalty
+        return loss
+
+    def _descend(self, who: str, loss: Tensor) -> None:
+        optimiser = self.optimisers[who]
+        optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        networks = [self.generators] if who == "generators" else list(self.discriminators.values())
+        _average_gradients(p for n in networks for p in n.parameters())
+        self.scaler.unscale_(optimiser)
+        if self.clip_norm > 0:
+            for network in networks:
+                nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
+        self.scaler.step(optimiser)
+
+
+def _fast_layout(networks: nn.ModuleDict) -> nn.ModuleDict:
+    """Channels last: on a CPU the gradient of a one-channel 7 x 7 convolution is twenty times faster so."""
+    flat = all(p.ndim <= 4 for p in networks.parameters())
+    return networks.to(memory_format=torch.channels_last) if flat else networks
+
+
+def _share_weights(module: nn.Module) -> None:
+    """Give every process the weights of the first."""
+    if distributed.is_available() and distributed.is_initialized():
+        for tensor in module.state_dict().values():
+            distributed.broadcast(tensor, src=0)
+
+
+def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Mean gradient over processes. (DistributedDataParallel allows one forward pass per backward; a cycle needs two.)"""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))

@@ -1,0 +1,199 @@
+"""What a data set holds: the cases to synthesise, evaluate or train on, from any layout users have."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medical_gans.errors import InputError, SettingError
+from medical_gans.io.case_names import patients_of, unique_names
+from medical_gans.io.datalist import SECTIONS, read_datalist
+from medical_gans.io.layouts import LAYOUTS, Located, locate
+
+DatasetDir = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+SAMPLE = "sample"
+_SAMPLE_FILE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+
+
+@dataclass(frozen=True)
+class Case:
+    """The images of one examination; a path is an image file or a DICOM folder."""
+
+    name: str  # safe for file names, unique in a cohort
+    mr: Path | None = None
+    ct: Path | None = None
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrainingCases:
+    """Cases by use; no patient is on both sides."""
+
+    mr: list[Case]  # every training case with an MR
+    ct: list[Case]  # every training case with a CT; in paired training the same cases as `mr`
+    validation: list[Case]  # paired cases, may be empty
+
+
+@dataclass(frozen=True)
+class _Member:
+    case: Case
+    patient: str
+    paired: bool
+    held_out: bool
+
+
+def find_cases(dataset_dir: DatasetDir, required: Sequence[str] = ("mr",)) -> list[Case]:
+    """Every case of a data set that has all `required` images, in the order of folders or data list.
+
+    Args:
+        dataset_dir: an image, a folder in any layout of `layouts.LAYOUTS`, a data list (.json), a list
+            of paths, or `sample` for the ICBM 2009a T1 head of the package nilearn. Of a data list the
+            first of the sections inference, testing, validation, training that has cases is taken.
+        required: of "mr", "ct", "mask". Images whose role nothing tells count as the only one required,
+            or as MR.
+
+    Raises:
+        InputError: a path is missing, nothing was found, or two cases cannot be told apart by name.
+    """
+    located = _located(dataset_dir, role=required[0] if len(required) == 1 else "mr")
+    complete = [one for one in located if set(required) <= one.images.keys()]
+    if not complete:
+        lacking = ", ".join(
+            f"{count} without {role}"
+            for role in required
+            if (count := sum(role not in one.images for one in located))
+        )
+        raise InputError(
+            f"{_shown(dataset_dir)} holds no case with {' and '.join(required)} ({lacking}). "
+            f"Understood are: {LAYOUTS}."
+        )
+    return [Case(name, **one.images) for name, one in zip(unique_names(complete), complete, strict=True)]
+
+
+def find_training_cases(
+    dataset_dir: DatasetDir, *, paired: bool, validation_fraction: float, seed: int
+) -> TrainingCases:
+    """Cases for training and validation, split by patient.
+
+    Validation takes the paired cases of folders named `val...` or of the data list's section
+    `validation`; without any, a seeded fraction of the paired patients. Folders named `test...` and the
+    sections `testing` and `inference` are left out. MR and CT in a folder whose name says `unaligned` or
+    `unpaired` are never compared: they serve unpaired training only.
+
+    Args:
+        dataset_dir: as for `find_cases`.
+        paired: train on cases that have both MR and CT.
+        validation_fraction: of the paired patients, in [0, 1).
+        seed: chooses the patients.
+
+    Raises:
+        InputError: as for `find_cases`, or MR or CT are missing, or a patient is on both sides.
+        SettingError: `validation_fraction` is out of range.
+    """
+    if not 0 <= validation_fraction < 1:
+        raise SettingError(f"validation_fraction is {validation_fraction}; it must lie in [0, 1).")
+    members = _members(dataset_dir)
+    held_out = [one for one in members if one.held_out]
+    training = [one for one in members if not one.held_out and (one.paired or not paired)]
+    _check_both_sides(dataset_dir, training, paired)
+    _check_apart(training, held_out)
+    validation = [one for one in held_out if one.paired]
+    if not validation:
+        drawn = _drawn({one.patient for one in training if one.paired}, validation_fraction, seed)
+        validation = [one for one in training if one.paired and one.patient in drawn]
+        training = [one for one in training if one.patient not in drawn]
+    return TrainingCases(
+        mr=[one.case for one in training if one.case.mr],
+        ct=[one.case for one in training if one.case.ct],
+        validation=[one.case for one in validation],
+    )
+
+
+def _located(dataset_dir: DatasetDir, role: str = "mr", every_section: bool = False) -> list[Located]:
+    given = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else list(dataset_dir)
+    located: list[Located] = []
+    for name in given:
+        place = Path(name).expanduser()
+        if not str(name):
+            raise InputError(f"dataset_dir is empty. Understood are: {LAYOUTS}.")
+        if str(name) == SAMPLE:
+            located.append(Located((SAMPLE,), {"mr": _sample()}))
+        elif place.is_file() and place.suffix.lower() == ".json":
+            listed = read_datalist(place, role)
+            located += listed if every_section else _first_section(listed)
+        else:
+            located += locate(place, role)
+    if not located:
+        raise InputError(f"No image was found in {_shown(dataset_dir)}. Understood are: {LAYOUTS}.")
+    return located
+
+
+def _first_section(listed: list[Located]) -> list[Located]:
+    wanted = next((name for name in reversed(SECTIONS) if any(one.split == name for one in listed)), None)
+    return [one for one in listed if one.split == wanted]
+
+
+def _sample() -> Path:
+    """The head that nilearn ships, found without importing nilearn, which takes seconds."""
+    package = importlib.util.find_spec("nilearn")
+    for folder in (package.submodule_search_locations if package else None) or ():
+        if (sample := Path(folder, _SAMPLE_FILE)).is_file():
+            return sample
+    raise InputError(
+        "The sample head comes with the package nilearn, which is not installed. "
+        "Run pip install 'medical-gans[sample]'."
+    )
+
+
+def _members(dataset_dir: DatasetDir) -> list[_Member]:
+    located = [
+        one for one in _located(dataset_dir, every_section=True) if one.split not in ("testing", "inference")
+    ]
+    return [
+        _Member(Case(name, **one.images), patient, one.paired, one.split == "validation")
+        for name, patient, one in zip(unique_names(located), patients_of(located), located, strict=True)
+    ]
+
+
+def _check_both_sides(dataset_dir: DatasetDir, training: list[_Member], paired: bool) -> None:
+    count = {role: sum(getattr(one.case, role) is not None for one in training) for role in ("mr", "ct")}
+    if paired and not training:
+        raise InputError(
+            f"Paired training needs cases with both MR and CT, but {_shown(dataset_dir)} holds none for "
+            f"training. Understood are: {LAYOUTS}."
+        )
+    for role, other in (("mr", "ct"), ("ct", "mr")):
+        if not count[role]:
+            raise InputError(
+                f"Training needs MR and CT, but {_shown(dataset_dir)} holds no {role.upper()} for training "
+                f"({count[other]} {other.upper()}). Looked for {role} images in patient folders, in a "
+                f"folder {role}/, and in the list {role!r} of a .json data list."
+            )
+
+
+def _check_apart(training: list[_Member], held_out: list[_Member]) -> None:
+    both = sorted({one.patient for one in training} & {one.patient for one in held_out})
+    if both:
+        raise InputError(
+            f"{len(both)} patients are in both training and validation, the first {both[0]}. "
+            "Keep each patient on one side."
+        )
+
+
+def _drawn(patients: set[str], fraction: float, seed: int) -> set[str]:
+    """At least one patient to validate on and one to train on, where there are two."""
+    if not fraction or len(patients) < 2:
+        return set()
+    count = min(max(round(fraction * len(patients)), 1), len(patients) - 1)
+    return set(random.Random(seed).sample(sorted(patients), count))
+
+
+def _shown(dataset_dir: DatasetDir) -> str:
+    if isinstance(dataset_dir, str | os.PathLike):
+        return os.fspath(dataset_dir)
+    return ", ".join(os.fspath(name) for name in dataset_dir) or "an empty list"

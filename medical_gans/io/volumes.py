@@ -1,0 +1,164 @@
+"""An image file or DICOM folder becomes a Volume, or an error that says why not; a volume becomes NIfTI.
+
+Affines map voxel indices (i, j, k) to RAS+ millimetres, whatever the file counts in.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from medical_gans.errors import InputError
+from medical_gans.io.formats import DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix
+from medical_gans.io.grid import Affine, by, check_affine, corners, largest_distance
+from medical_gans.io.stored_values import KEPT_TYPES, check_finite, integer_type
+from medical_gans.io.writing import whole_file
+
+if TYPE_CHECKING:
+    import pydicom
+
+_GRID_TOLERANCE = 0.01  # of the smallest voxel edge, at the worst corner
+_NIFTI_1_TOLERANCE = 1e-4  # mm; ITK, and so 3D Slicer and ITK-SNAP, cannot open NIfTI-2
+_QFORM_TOLERANCE = 1e-3  # mm at the worst corner; a sheared affine is further off and gets no qform
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image with its place in the patient."""
+
+    array: np.ndarray  # (i, j, k) in stored index order; real values (HU for CT)
+    affine: Affine  # (4, 4), voxel index -> RAS+ mm
+    source: Path
+    modality: str | None = None  # "MR" or "CT" when the file says so (DICOM)
+    headers: tuple[pydicom.Dataset, ...] = ()  # DICOM source headers in slice order, without pixel data
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel edge lengths (mm) along i, j, k."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(i), float(j), float(k)
+
+
+def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> Volume:
+    """Read a 3D image: NIfTI, MetaImage, NRRD, or a folder with a DICOM series (strict intake).
+
+    Integer types are kept where the stored values are the real ones, everything else is float32.
+
+    Args:
+        path: image file or DICOM folder.
+        series_uid: which series to take when a DICOM folder holds several.
+
+    Raises:
+        InputError: the image is missing, damaged, not 3D, in colour, constant, without a usable
+            grid, or holds NaN or infinity.
+    """
+    volume = _load(Path(path), series_uid)
+    low, high = volume.array.min(), volume.array.max()
+    if low == high:
+        raise InputError(
+            f"{volume.source} is constant: every voxel is {low:g}. An image with content is needed; "
+            "check that the right file was exported."
+        )
+    return volume
+
+
+def read_mask(path: str | os.PathLike[str]) -> Volume:
+    """Read a mask as a boolean volume, true where the stored value exceeds 0.5.
+
+    Raises:
+        InputError: as `read_volume`, or the mask has nothing in it.
+    """
+    volume = _load(Path(path), None)
+    inside = volume.array > 0.5
+    if not inside.any():
+        raise InputError(f"Mask {volume.source} is empty: no voxel exceeds 0.5. Give a mask with content.")
+    return Volume(inside, volume.affine, volume.source)
+
+
+def save_volume(path: str | os.PathLike[str], array: np.ndarray, affine: ArrayLike) -> Path:
+    """Write NIfTI whole or not at all, with sform and qform set and millimetres as unit.
+
+    Types stay as given (int16 for HU), except those that NIfTI readers do not share: bool becomes
+    uint8, other floats float32, other integers what holds them. The affine is exact where it came
+    from a NIfTI file. NIfTI-1 holds it in 32 bits: 1e-5 mm for origins below 256 mm, 6e-5 mm below 2 m;
+    beyond that NIfTI-2 is written, which fewer programs open.
+
+    Args:
+        path: file name ending in .nii or .nii.gz.
+        array: (i, j, k).
+        affine: (4, 4), voxel index -> RAS+ mm.
+
+    Raises:
+        OutputError: the disk is full or the place cannot be written.
+    """
+    import nibabel as nib
+
+    target, grid = Path(path), np.asarray(affine, dtype=np.float64)
+    if image_suffix(target) not in (".nii", ".nii.gz"):
+        raise ValueError(f"{target} must end in .nii or .nii.gz")
+    if array.ndim != 3 or grid.shape != (4, 4):
+        raise ValueError(f"need a 3D array and a 4 x 4 affine, got {array.shape} and {grid.shape}")
+    stored = array.astype(_stored_type(array), copy=False)
+    fits = np.abs(grid.astype(np.float32).astype(np.float64) - grid).max() <= _NIFTI_1_TOLERANCE
+    image = (nib.Nifti1Image if fits else nib.Nifti2Image)(stored, grid)
+    image.set_sform(grid, code="scanner")
+    image.set_qform(grid, code="scanner", strip_shears=True)
+    points, by_qform = corners(array.shape, grid), corners(array.shape, image.get_qform())
+    if largest_distance(points, by_qform) > _QFORM_TOLERANCE:
+        image.set_qform(None)
+    image.header.set_xyzt_units("mm")
+    with whole_file(target) as temporary:
+        nib.save(image, temporary)
+    return target
+
+
+def check_same_grid(first: Volume, second: Volume) -> None:
+    """Refuse two volumes whose voxels do not coincide (to a hundredth of the smallest voxel edge)."""
+    shapes = first.array.shape, second.array.shape
+    offset = largest_distance(corners(shapes[0], first.affine), corners(shapes[1], second.affine))
+    if shapes[0] == shapes[1] and offset <= _GRID_TOLERANCE * min(*first.spacing, *second.spacing):
+        return
+    raise InputError(
+        f"{first.source} and {second.source} lie on different grids: {by(shapes[0])} and {by(shapes[1])} "
+        f"voxels, corners up to {offset:.3g} mm apart. Resample one onto the grid of the other."
+    )
+
+
+def _load(path: Path, series_uid: str | None) -> Volume:
+    path = path.expanduser()
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Check the path.")
+    if path.is_dir():
+        from medical_gans.io.dicom_series import read_series
+
+        return read_series(path, series_uid)
+    suffix = image_suffix(path)
+    if suffix is None:
+        if path.name.lower().endswith(DICOM_SUFFIXES):
+            raise InputError(f"{path} is one file of a DICOM series. Give the folder that holds the series.")
+        raise InputError(
+            f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)} or a DICOM folder). "
+            "Convert it, for example to NIfTI."
+        )
+    from medical_gans.io import image_files
+
+    read = image_files.read_nifti if suffix.startswith(".nii") else image_files.read_itk
+    array, affine = read(path)
+    check_affine(affine, path)
+    check_finite(array, path)
+    return Volume(array, affine, path)
+
+
+def _stored_type(array: np.ndarray) -> np.dtype:
+    if array.dtype == np.bool_:
+        return np.dtype(np.uint8)
+    if array.dtype in KEPT_TYPES:
+        return array.dtype
+    if array.dtype.kind in "iu":
+        return integer_type(int(array.min()), int(array.max()))
+    return np.dtype(np.float32)

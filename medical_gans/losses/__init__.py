@@ -1,0 +1,20 @@
+"""Losses as pure functions of tensors: adversarial objectives, gradient penalties, structure terms."""
+
+from medical_gans.losses.adversarial import AdversarialObjective, adversarial_objective
+from medical_gans.losses.f_divergence import F_DIVERGENCES, FDivergence
+from medical_gans.losses.penalties import consensus_regulariser, gradient_penalty, r1_penalty, r2_penalty
+from medical_gans.losses.structure import gradient_correlation_loss, mind_descriptor, mind_loss
+
+__all__ = [
+    "F_DIVERGENCES",
+    "AdversarialObjective",
+    "FDivergence",
+    "adversarial_objective",
+    "consensus_regulariser",
+    "gradient_correlation_loss",
+    "gradient_penalty",
+    "mind_descriptor",
+    "mind_loss",
+    "r1_penalty",
+    "r2_penalty",
+]

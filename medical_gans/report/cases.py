@@ -1,0 +1,126 @@
+"""One folder per case: its pictures and ``case.json``, from which page and manifest are put together.
+
+A cohort may be interrupted, continued or shared among processes: what is on disk is what the page shows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medical_gans.errors import InputError
+from medical_gans.io.writing import check_writable, whole_file
+from medical_gans.report.pictures import contact_sheet, histogram, overview, thumbnail
+from medical_gans.report.redaction import publishable
+from medical_gans.report.views import CaseVolumes
+
+CASES_FOLDER = "report"
+_RECORD = "case.json"
+
+
+def write_case_report(
+    folder: str | Path,
+    name: str,
+    mr: np.ndarray,
+    synthetic_ct: np.ndarray,
+    affine: np.ndarray,
+    *,
+    reference: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    standard_deviation: np.ndarray | None = None,
+    metrics: Mapping[str, float] | None = None,
+    warnings: Sequence[str] = (),
+    inputs: Mapping[str, str] | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> Path:
+    """Draw a case and keep its record under ``<folder>/report/<name>``.
+
+    Arrays are on one grid, in stored order, and may be memory-mapped: only what is drawn is read, and no
+    copy of a volume is made.
+
+    Args:
+        folder: output folder of the run; `write_page` and `Manifest.write` take the same.
+        name: of the case, safe as a file name, without anything that identifies the patient.
+        mr: ``(i, j, k)``, any scale.
+        synthetic_ct: HU.
+        affine: ``(4, 4)``, index to RAS+ mm.
+        reference: true CT in HU; adds reference and difference to pictures and histogram.
+        mask: where the difference is shown and the histogram is counted; every value but 0 counts.
+        standard_deviation: HU; adds the uncertainty.
+        metrics: figures by name, as `metrics.synthetic_ct_metrics` gives them.
+        warnings: sentences.
+        inputs: SHA-256 of each input file by its name inside the data set, as `input_hashes` gives them.
+        seconds: time per stage.
+
+    Returns:
+        The folder of the case.
+
+    Raises:
+        InputError: the arrays are not all of one shape.
+        OutputError: the folder cannot be written.
+    """
+    given = {
+        "synthetic_ct": synthetic_ct,
+        "reference": reference,
+        "mask": mask,
+        "deviation": standard_deviation,
+    }
+    for kind, array in given.items():
+        if array is not None and array.shape != mr.shape:
+            raise InputError(
+                f"{name}: {kind} has shape {array.shape} but the MR has {mr.shape}; both need one grid."
+            )
+    place = check_writable(Path(folder) / CASES_FOLDER / name)
+    volumes = CaseVolumes.from_stored(
+        mr,
+        synthetic_ct,
+        np.asarray(affine, dtype=np.float64),
+        reference=reference,
+        mask=mask,
+        standard_deviation=standard_deviation,
+    )
+    for draw in (overview, contact_sheet, histogram, thumbnail):
+        draw(volumes, place / f"{draw.__name__}.png")
+    _write_record(
+        place,
+        {
+            "name": name,
+            "status": "warning" if warnings else "done",
+            "shape": mr.shape,
+            "spacing": np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).round(4).tolist(),
+            "warnings": list(warnings),
+            "metrics": dict(metrics or {}),
+            "inputs": dict(inputs or {}),
+            "seconds": dict(seconds or {}),
+        },
+    )
+    return place
+
+
+def write_failed_case(
+    folder: str | Path, name: str, reason: str, *, inputs: Mapping[str, str] | None = None
+) -> Path:
+    """Record a case that had to be skipped, and the sentence that says why.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    place = check_writable(Path(folder) / CASES_FOLDER / name)
+    record = {"name": name, "status": "failed", "warnings": [reason], "inputs": dict(inputs or {})}
+    _write_record(place, {**record, "metrics": {}, "seconds": {}})
+    return place
+
+
+def case_records(folder: str | Path) -> list[dict[str, Any]]:
+    """Records of all cases under an output folder, by name."""
+    found = sorted((Path(folder) / CASES_FOLDER).glob(f"*/{_RECORD}"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in found]
+
+
+def _write_record(place: Path, record: Mapping[str, Any]) -> None:
+    with whole_file(place / _RECORD) as temporary:
+        temporary.write_text(json.dumps(publishable(record), indent=1, allow_nan=False), encoding="utf-8")

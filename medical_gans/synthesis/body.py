@@ -1,0 +1,62 @@
+"""Where the patient is in an MR: what the network has to look at, and what is air for certain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from medical_gans.transforms import body_mask, mr_reference_intensity
+
+Part = tuple[slice, ...]
+"""First and last voxel of a part of a volume, per axis."""
+
+_GRID_MM = 2.0
+_AROUND_MM = 8.0  # skin, ears and hair are dark in some sequences: only what is further off becomes air
+_CONTEXT_MM = 8.0  # air that the network sees around that
+
+
+@dataclass(frozen=True, eq=False)
+class BodyRegion:
+    """The widened body, kept on a grid of about 2 mm so that its size does not grow with the resolution.
+
+    Attributes:
+        inside: boolean, every `steps`-th voxel of the volume.
+        steps: voxels of the volume per voxel of `inside`, per axis.
+        box: part of the volume that holds the region and some air around it.
+        reference: MR intensity that `transforms.normalise_mr` takes as unit.
+    """
+
+    inside: np.ndarray
+    steps: tuple[int, ...]
+    box: Part
+    reference: float
+
+    @classmethod
+    def find(cls, mr: np.ndarray, spacing: Sequence[float]) -> BodyRegion | None:
+        """Region of an MR ``(x, y, z)``, voxels in mm; None when nothing stands out from air."""
+        mask = body_mask(mr, spacing)
+        if not mask.any():
+            return None
+        reference = mr_reference_intensity(mr, mask)
+        steps = tuple(max(1, round(_GRID_MM / edge)) for edge in spacing)
+        coarse = np.ascontiguousarray(mask[tuple(slice(None, None, step) for step in steps)])
+        grid = [step * edge for step, edge in zip(steps, spacing, strict=True)]
+        inside = ndimage.distance_transform_edt(~coarse, sampling=grid) <= _AROUND_MM
+        box = []
+        for axis, (step, edge, size) in enumerate(zip(steps, spacing, mr.shape, strict=True)):
+            filled = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
+            context = round(_CONTEXT_MM / edge)
+            first, end = int(filled[0]) * step - context, (int(filled[-1]) + 1) * step + context
+            box.append(slice(max(0, first), min(size, end)))
+        return cls(inside, steps, tuple(box), reference)
+
+    def at(self, part: Part) -> np.ndarray:
+        """Whether the voxels of a part of the volume lie in the widened body, boolean ``(x, y, z)``."""
+        indices = [
+            np.minimum(np.arange(p.start, p.stop) // step, size - 1)
+            for p, step, size in zip(part, self.steps, self.inside.shape, strict=True)
+        ]
+        return self.inside[np.ix_(*indices)]

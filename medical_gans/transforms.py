@@ -1,0 +1,186 @@
+"""What happens to intensities and grids between a file and a network.
+
+The network side is unit-free, in [-1, 1]; the file side is HU for CT and scanner units for MR.
+Both directions are plain functions of arrays, shared by training, synthesis and evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    import torch
+    from monai.transforms import Compose
+
+AIR_HU = -1024.0
+HOUNSFIELD_KNOTS = ((-1024.0, -1.0), (-200.0, -0.5), (200.0, 0.3), (2400.0, 1.0))
+"""(HU, unit) corners of the encoding. Soft tissue, where fat and muscle lie only 150 HU apart,
+gets five times the slope of air and bone, so that losses in unit space see it."""
+
+MR_CEILING = 1.25
+"""MR values up to this multiple of the reference intensity fit into [-1, 1]; brighter ones saturate."""
+
+_BODY_THRESHOLD = {"MR": 0.12, "CT": -400.0}
+_MASK_SPACING_MM = 2.0
+
+
+def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR") -> np.ndarray:
+    """Body of a patient: largest connected object above air, closed, holes filled slice by slice.
+
+    The mask is found on a grid of about 2 mm, so that its cost does not grow with resolution.
+
+    Args:
+        array: volume ``(x, y, z)``, HU for CT, any scale for MR.
+        spacing: voxel size in mm.
+        modality: ``"MR"`` (threshold relative to the 99th percentile) or ``"CT"`` (threshold in HU).
+
+    Returns:
+        Boolean array of the same shape; all False when nothing is above the threshold.
+    """
+    steps = [max(1, round(_MASK_SPACING_MM / s)) for s in spacing]
+    coarse = np.asarray(array[tuple(slice(None, None, s) for s in steps)], dtype=np.float32)
+    if modality == "CT":
+        above = coarse > _BODY_THRESHOLD["CT"]
+    else:
+        above = coarse > max(_BODY_THRESHOLD["MR"] * float(np.percentile(coarse, 99.5)), 0.0)
+    above = ndimage.binary_opening(above, iterations=1) if min(above.shape) > 4 else above
+    labels, count = ndimage.label(above)
+    if count == 0:
+        return np.zeros(array.shape, dtype=bool)
+    largest = np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    body = ndimage.binary_closing(np.pad(labels == largest, 4), iterations=3)[4:-4, 4:-4, 4:-4]
+    for k in range(body.shape[2]):
+        body[:, :, k] = ndimage.binary_fill_holes(body[:, :, k])
+    index = [np.minimum(np.arange(n) // s, c - 1) for n, s, c in zip(array.shape, steps, coarse.shape, strict=True)]
+    return body[np.ix_(*index)]
+
+
+def mr_reference_intensity(array: np.ndarray, mask: np.ndarray) -> float:
+    """MR value of the brightest ordinary tissue (99th percentile in the body), the unit of `normalise_mr`."""
+    step = tuple(slice(None, None, max(1, n // 160)) for n in array.shape)
+    inside = array[step][mask[step]]
+    if inside.size == 0:
+        inside = array[step].ravel()
+    return float(np.percentile(inside, 99.0))
+
+
+def normalise_mr(array: np.ndarray, reference: float) -> np.ndarray:
+    """Scale MR linearly so that 0 becomes -1 and `MR_CEILING` times the reference becomes 1."""
+    unit = np.asarray(array, dtype=np.float32) * np.float32(2.0 / (MR_CEILING * reference)) - np.float32(1.0)
+    return np.clip(unit, -1.0, 1.0)
+
+
+def hounsfield_to_unit(hounsfield: np.ndarray) -> np.ndarray:
+    """Encode HU in [-1, 1], piecewise linear by `HOUNSFIELD_KNOTS`; values beyond the knots saturate."""
+    hu, unit = np.transpose(HOUNSFIELD_KNOTS)
+    return np.interp(np.asarray(hounsfield, dtype=np.float32), hu, unit).astype(np.float32)
+
+
+def unit_to_hounsfield(unit: torch.Tensor) -> torch.Tensor:
+    """Decode network output to HU (float); the exact inverse of `hounsfield_to_unit` inside the knots."""
+    (first_hu, first), *rest = HOUNSFIELD_KNOTS
+    hounsfield = first_hu + (unit - first) * 0.0
+    left_hu, left = first_hu, first
+    for right_hu, right in rest:
+        slope = (right_hu - left_hu) / (right - left)
+        hounsfield = hounsfield + slope * (unit.clamp(left, right) - left)
+        left_hu, left = right_hu, right
+    return hounsfield
+
+
+def resize_in_plane(
+    images: torch.Tensor, spacing: Sequence[float], target: Sequence[float | None]
+) -> tuple[torch.Tensor, tuple[float, ...]]:
+    """Resample images to another voxel size, keeping the field of view exactly.
+
+    Args:
+        images: ``(batch, channel, *spatial)`` with two or three spatial axes.
+        spacing: present voxel size in mm, per spatial axis.
+        target: wanted voxel size in mm; None keeps an axis as it is.
+
+    Returns:
+        The images and their true spacing (the wanted one, rounded so that the field of view is whole voxels).
+    """
+    import torch.nn.functional as functional
+
+    size = tuple(images.shape[2:])
+    wanted = [
+        n if t is None or abs(n * s / t - n) < 0.5 else max(1, round(n * s / t))
+        for n, s, t in zip(size, spacing, target, strict=True)
+    ]
+    true_spacing = tuple(n * s / w for n, s, w in zip(size, spacing, wanted, strict=True))
+    if tuple(wanted) == size:
+        return images, true_spacing
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    smooth = mode == "bilinear" and any(w < n for w, n in zip(wanted, size, strict=True))
+    return functional.interpolate(images, size=wanted, mode=mode, antialias=smooth), true_spacing
+
+
+def translation_augmentation(
+    keys: Sequence[str],
+    crop_size: Sequence[int],
+    *,
+    rotation: float,
+    scaling: float,
+    flip: bool,
+    mr_gain: float = 0.0,
+    mr_gamma: float = 0.0,
+    mr_bias: float = 0.0,
+) -> Compose:
+    """Random views of training images ``(channel, *spatial)`` in unit space; air (-1) fills what lies outside.
+
+    Args:
+        keys: images moved together: one when unpaired, ``("mr", "ct")`` when paired.
+        crop_size: voxels of the view.
+        rotation: largest rotation in degrees, about the slice normal in 2D, about every axis in 3D.
+        scaling: largest relative change of size.
+        flip: mirror left-right with probability one half.
+        mr_gain: largest relative change of the MR scale.
+        mr_gamma: largest relative change of the MR contrast exponent.
+        mr_bias: largest coefficient of a smooth multiplicative field on the MR.
+    """
+    from monai.transforms import (
+        Compose,
+        Lambdad,
+        RandAdjustContrastd,
+        RandAffined,
+        RandBiasFieldd,
+        RandFlipd,
+        RandScaleIntensityd,
+    )
+
+    dims = len(crop_size)
+    steps: list = [
+        Lambdad(keys=keys, func=_above_air),
+        RandAffined(
+            keys=keys,
+            prob=1.0,
+            rotate_range=[np.deg2rad(rotation)] * (1 if dims == 2 else 3),
+            scale_range=[(-scaling, scaling)] * dims,
+            spatial_size=tuple(crop_size),
+            padding_mode="zeros",
+            mode="bilinear",
+        ),
+    ]
+    if flip:
+        steps.append(RandFlipd(keys=keys, prob=0.5, spatial_axis=0))
+    if "mr" in keys and mr_gamma:
+        steps.append(RandAdjustContrastd(keys="mr", prob=0.8, gamma=(1 / (1 + mr_gamma), 1 + mr_gamma)))
+    if "mr" in keys and mr_bias:
+        steps.append(RandBiasFieldd(keys="mr", prob=0.8, degree=2, coeff_range=(-mr_bias, mr_bias)))
+    if "mr" in keys and mr_gain:
+        steps.append(RandScaleIntensityd(keys="mr", prob=0.8, factors=mr_gain))
+    steps.append(Lambdad(keys=keys, func=_below_air))
+    return Compose(steps)
+
+
+def _above_air(image: torch.Tensor) -> torch.Tensor:
+    return image + 1.0
+
+
+def _below_air(image: torch.Tensor) -> torch.Tensor:
+    return image.clamp(0.0, 2.0) - 1.0

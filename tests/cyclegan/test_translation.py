@@ -1,0 +1,193 @@
+"""Promises of the updates of CycleGAN and paired training."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from medical_gans.cyclegan import CycleGan, PairedTranslation, flat_then_linear, translation_step
+from medical_gans.errors import SettingError
+from medical_gans.losses import mind_loss
+
+
+class Affine(nn.Module):
+    """gain * x + offset: a generator whose losses can be written down."""
+
+    def __init__(self, gain: float, offset: float) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+        self.offset = nn.Parameter(torch.tensor(offset))
+
+    def forward(self, image):
+        return self.gain * image + self.offset
+
+
+class Mean(nn.Module):
+    """A judge that says slope times the mean of the image."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+
+    def forward(self, image):
+        return [self.slope * image.mean(dim=(1, 2, 3), keepdim=True)]
+
+
+def _batch(seed=0, shape=(2, 1, 8, 8)):
+    generator = torch.Generator().manual_seed(seed)
+    return {k: torch.rand(shape, generator=generator) * 2 - 1 for k in ("mr", "ct")}
+
+
+def _gan(**options):
+    networks = Affine(0.5, 0.1), Affine(1.5, -0.2), Mean(1.0), Mean(2.0)
+    return CycleGan(*(copy.deepcopy(n) for n in networks), pool_size=0, **options)
+
+
+def test_generator_terms_equal_the_published_formula():
+    batch = _batch()
+    mr, ct = batch["mr"], batch["ct"]
+    gan = _gan(cycle_weight=10.0, identity_weight=2.0, structure_weight=3.0)
+    terms = gan.generator_terms(mr, ct)
+    fake_ct, fake_mr = 0.5 * mr + 0.1, 1.5 * ct - 0.2
+    expected = {
+        "adversarial_ct": ((fake_ct.mean((1, 2, 3)) - 1) ** 2).mean(),
+        "adversarial_mr": ((2 * fake_mr.mean((1, 2, 3)) - 1) ** 2).mean(),
+        "cycle_mr": 10 * (1.5 * fake_ct - 0.2 - mr).abs().mean(),
+        "cycle_ct": 10 * (0.5 * fake_mr + 0.1 - ct).abs().mean(),
+        "identity": 2 * ((fake_ct * 0 + 0.5 * ct + 0.1 - ct).abs().mean() + (1.5 * mr - 0.2 - mr).abs().mean()),
+        "structure": 3 * (mind_loss(mr, fake_ct) + mind_loss(ct, fake_mr)),
+    }
+    assert terms.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(terms[name]) == pytest.approx(float(value.detach()), rel=1e-5), name
+
+
+def test_discriminator_terms_are_the_halved_least_squares():
+    batch = _batch(1)
+    gan = _gan()
+    gan.generator_terms(batch["mr"], batch["ct"])
+    terms = gan.discriminator_terms(batch["mr"], batch["ct"])
+    real, fake = batch["ct"].mean((1, 2, 3)), (0.5 * batch["mr"] + 0.1).mean((1, 2, 3))
+    assert float(terms["discriminator_ct"]) == pytest.approx(
+        float(((real - 1) ** 2).mean() / 2 + (fake**2).mean() / 2), rel=1e-5
+    )
+
+
+def test_paired_terms_are_l1_and_a_judge_of_both_images():
+    batch = _batch(2)
+    mr, ct = batch["mr"], batch["ct"]
+    step = PairedTranslation(Affine(0.5, 0.1), Mean(1.0), paired_weight=100.0)
+    terms = step.generator_terms(mr, ct)
+    fake = 0.5 * mr + 0.1
+    assert float(terms["paired"]) == pytest.approx(float(100 * (fake - ct).abs().mean()), rel=1e-5)
+    seen = torch.cat([mr, fake], 1).mean((1, 2, 3))
+    assert float(terms["adversarial_ct"]) == pytest.approx(float(((seen - 1) ** 2).mean()), rel=1e-5)
+
+
+def test_first_adam_step_moves_each_player_by_the_learning_rate_against_its_own_gradient():
+    gan = _gan(learning_rate=1e-3, clip_norm=0.0)
+    mirror = _gan()
+    batch = _batch(3)
+    sum(mirror.generator_terms(batch["mr"], batch["ct"]).values()).backward()
+    before = {n: p.detach().clone() for n, p in gan.generators.named_parameters()}
+    gan(batch)
+    for name, parameter in gan.generators.named_parameters():
+        gradient = dict(mirror.generators.named_parameters())[name].grad
+        assert float((parameter - before[name]).detach()) == pytest.approx(-1e-3 * float(gradient.sign()), rel=1e-3)
+
+
+def test_generators_get_no_gradient_from_the_discriminators_update():
+    gan = _gan()
+    gan(_batch(4))
+    after = {n: p.grad.clone() for n, p in gan.generators.named_parameters()}
+    gan.discriminators.requires_grad_(True)
+    gan._descend("discriminators", sum(gan.discriminator_terms(*_batch(4).values()).values()))
+    for name, parameter in gan.generators.named_parameters():
+        assert torch.equal(parameter.grad, after[name])
+
+
+def test_r1_and_r2_are_the_squared_slope_of_a_linear_judge():
+    """For slope * mean the gradient is slope / n in each of n voxels: squared norm slope^2 / n."""
+    batch = _batch(5)
+    plain, punished = _gan(), _gan(gradient_penalty_weight=4.0)
+    for gan in (plain, punished):
+        gan.generator_terms(batch["mr"], batch["ct"])
+    difference = (
+        punished.discriminator_terms(*batch.values())["discriminator_mr"]
+        - plain.discriminator_terms(*batch.values())["discriminator_mr"]
+    )
+    assert float(difference) == pytest.approx(0.5 * 4.0 * 2 * 2.0**2 / 64, rel=1e-4)
+
+
+def test_gradients_are_clipped_to_the_given_norm():
+    gan = _gan(clip_norm=1e-3)
+    gan(_batch(6))
+    gradients = torch.stack([p.grad for p in gan.generators.parameters()])
+    assert float(gradients.norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_shipped_generator_is_the_running_average():
+    gan = _gan(ema_decay=0.9, learning_rate=1e-2)
+    expected = None
+    for n in range(5):
+        gan(_batch(n))
+        now = gan.generators["mr_to_ct"].gain.detach().clone()
+        expected = now if expected is None else 0.9 * expected + 0.1 * now
+    assert float(gan.shipped.gain) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_held_generator_waits_while_the_others_learn():
+    gan = _gan(hold_steps=2, learning_rate=1e-2)
+    start = {n: p.detach().clone() for n, p in gan.generators.named_parameters()}
+    for n in range(2):
+        gan(_batch(n))
+    moved = {n: not torch.equal(p, start[n]) for n, p in gan.generators.named_parameters()}
+    assert moved == {n: n.startswith("ct_to_mr") for n in start}
+    gan(_batch(2))
+    assert not torch.equal(gan.generators["mr_to_ct"].gain, start["mr_to_ct.gain"])
+
+
+def test_learning_rate_is_flat_then_falls_linearly_to_zero():
+    factors = [flat_then_linear(e, 100, 100) for e in range(200)]
+    assert factors[:100] == [1.0] * 100
+    assert factors[100] == pytest.approx(1 - 1 / 101)
+    assert factors[199] == pytest.approx(1 - 100 / 101)
+    gan = _gan(flat_epochs=1, decay_epochs=1, learning_rate=1.0)
+    gan(_batch())
+    gan.end_epoch()
+    assert gan.optimisers["generators"].param_groups[0]["lr"] == pytest.approx(0.5)
+
+
+def test_restored_step_goes_on_bit_for_bit():
+    options = {"flat_epochs": 1, "decay_epochs": 4, "ema_decay": 0.9, "objective": "hinge", "hold_steps": 1}
+    networks = lambda: (Affine(0.5, 0.1), Affine(1.5, -0.2), Mean(1.0), Mean(2.0))  # noqa: E731
+    whole = CycleGan(*networks(), pool_size=3, seed=7, **options)
+    for n in range(6):
+        whole(_batch(n))
+        whole.end_epoch()
+    half = CycleGan(*networks(), pool_size=3, seed=7, **options)
+    for n in range(3):
+        half(_batch(n))
+        half.end_epoch()
+    rest = CycleGan(*networks(), pool_size=3, seed=99, **options)
+    rest.load_state_dict(copy.deepcopy(half.state_dict()))
+    for n in range(3, 6):
+        rest(_batch(n))
+        rest.end_epoch()
+    for name, tensor in whole.shipped.state_dict().items():
+        assert torch.equal(tensor, rest.shipped.state_dict()[name])
+    for name, tensor in whole.discriminators.state_dict().items():
+        assert torch.equal(tensor, rest.discriminators.state_dict()[name])
+
+
+def test_one_setting_chooses_the_paired_mode():
+    networks = dict(zip(("mr_to_ct", "ct_to_mr", "ct_discriminator", "mr_discriminator"),
+                        (Affine(1.0, 0.0), Affine(1.0, 0.0), Mean(1.0), Mean(1.0)), strict=True))
+    assert isinstance(translation_step(paired=True, **networks), PairedTranslation)
+    assert isinstance(translation_step(paired=False, **networks), CycleGan)
+
+
+def test_unknown_structure_loss_is_named():
+    with pytest.raises(SettingError, match="mutual"):
+        _gan(structure="mutual")

@@ -1,0 +1,104 @@
+"""Promises of checkpoints and weight files."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from medical_gans.checkpoints import (
+    initialised,
+    load_checkpoint,
+    load_weights,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+    save_weights,
+)
+from medical_gans.errors import InputError
+from medical_gans.networks import ResnetGenerator
+
+
+def test_all_random_generators_go_on_where_they_were():
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)  # noqa: NPY002
+    np.random.standard_normal()  # noqa: NPY002 - leaves half of a pair cached
+    state = random_states()
+    drawn = random.random(), np.random.standard_normal(), float(torch.rand(()))  # noqa: NPY002
+    restore_random_states(state)
+    assert (random.random(), np.random.standard_normal(), float(torch.rand(()))) == drawn  # noqa: NPY002
+
+
+def test_checkpoint_brings_back_parts_and_counters_and_loads_weights_only(tmp_path):
+    network = torch.nn.Linear(3, 2)
+    optimiser = torch.optim.Adam(network.parameters(), 0.1)
+    network(torch.ones(1, 3)).sum().backward()
+    optimiser.step()
+    save_checkpoint(tmp_path / "checkpoint.pt", {"net": network, "opt": optimiser}, {"epoch": 4, "best": 1.5})
+    other = torch.nn.Linear(3, 2)
+    other_optimiser = torch.optim.Adam(other.parameters(), 0.1)
+    counters = load_checkpoint(tmp_path / "checkpoint.pt", {"net": other, "opt": other_optimiser})
+    assert counters == {"epoch": 4, "best": 1.5}
+    assert torch.equal(other.weight, network.weight)
+    assert torch.equal(other_optimiser.state_dict()["state"][0]["exp_avg"], optimiser.state[network.weight]["exp_avg"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt"]
+
+
+def test_checkpoint_of_other_networks_is_refused_with_a_reason(tmp_path):
+    save_checkpoint(tmp_path / "c.pt", {"net": torch.nn.Linear(3, 2)}, {})
+    with pytest.raises(InputError, match="does not fit the networks"):
+        load_checkpoint(tmp_path / "c.pt", {"net": torch.nn.Linear(4, 2)})
+    with pytest.raises(InputError, match="another kind of run"):
+        load_checkpoint(tmp_path / "c.pt", {"step": torch.nn.Linear(3, 2)})
+
+
+def test_half_precision_on_disk_costs_less_than_a_thousandth(tmp_path):
+    torch.manual_seed(0)
+    generator = ResnetGenerator(width=4, blocks=1)
+    save_weights(tmp_path / "full.pt", generator)
+    save_weights(tmp_path / "half.pt", generator, half=True)
+    assert (tmp_path / "half.pt").stat().st_size < 0.75 * (tmp_path / "full.pt").stat().st_size
+    loaded = load_weights(ResnetGenerator(width=4, blocks=1), tmp_path / "half.pt")
+    assert not loaded.training
+    for name, tensor in generator.state_dict().items():
+        back = loaded.state_dict()[name]
+        assert back.dtype == tensor.dtype
+        assert torch.allclose(back, tensor, rtol=1e-3, atol=1e-6)
+
+
+def test_weights_that_do_not_fit_name_a_tensor_and_the_setting(tmp_path):
+    save_weights(tmp_path / "w.pt", ResnetGenerator(width=4, blocks=1))
+    with pytest.raises(InputError, match=r"do not fit the network: \d+ of \d+ .*layers.*network_def"):
+        load_weights(ResnetGenerator(width=8, blocks=1), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip at all", b"PK\x03\x04 cut off"])
+def test_damaged_weights_are_refused(tmp_path, content):
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"w\.pt"):
+        load_weights(ResnetGenerator(width=4, blocks=1), tmp_path / "w.pt")
+
+
+def test_pickled_code_in_a_weights_file_is_not_run(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "touched"), "w"))
+
+    torch.save({"layers": Malicious()}, tmp_path / "w.pt")
+    with pytest.raises(InputError):
+        load_weights(ResnetGenerator(width=4, blocks=1), tmp_path / "w.pt")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_missing_weights_are_named(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        load_weights(ResnetGenerator(width=4, blocks=1), tmp_path / "none.pt")
+
+
+def test_initial_weights_leave_the_network_ready_to_train(tmp_path):
+    first = ResnetGenerator(width=4, blocks=1)
+    save_weights(tmp_path / "w.pt", first)
+    started = initialised(ResnetGenerator(width=4, blocks=1), tmp_path / "w.pt")
+    assert started.training
+    assert torch.equal(started.layers[0].weight, first.layers[0].weight)
+    untouched = ResnetGenerator(width=4, blocks=1)
+    assert initialised(untouched, None) is untouched
