@@ -6,8 +6,10 @@ Files appear whole or not at all. They hold tensors and plain values only, so th
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -123,6 +125,51 @@ def load_weights(network: nn.Module, path: Path) -> nn.Module:
     network.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
                              for name, tensor in weights.items()})
     return network.eval()
+
+
+@dataclass(frozen=True)
+class WeightsCard:
+    """What weights were trained for: ``<name>.json`` beside ``<name>.pt``.
+
+    Attributes:
+        spacing: voxel size in mm along the canonical axes; None where it was left as it came.
+        plane: of the slices.
+        adjacent: slices stacked as channels.
+        network: arguments of the network.
+        fingerprint: of the training images, as `fingerprint.Fingerprint.to_json` gives it.
+    """
+
+    spacing: Sequence[float | None]
+    plane: str = "axial"
+    adjacent: int = 1
+    network: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: Mapping[str, Any] | None = None
+
+    def save(self, weights: Path) -> Path:
+        """Write the card of a weights file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        path = Path(weights).with_suffix(".json")
+        with whole_file(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def of(cls, weights: Path) -> WeightsCard | None:
+        """The card of a weights file, None where there is none.
+
+        Raises:
+            InputError: the card cannot be read.
+        """
+        path = Path(weights).with_suffix(".json")
+        if not path.is_file():
+            return None
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path} is no card of weights. Copy it again, or remove it.") from error
 
 
 def initialised(network: nn.Module, weights: str | Path | None) -> nn.Module:

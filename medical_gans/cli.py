@@ -24,11 +24,15 @@ from medical_gans.plain_errors import show_plainly, user_message
 from medical_gans.settings import SEPARATOR, TRACKING_SETTINGS, has_id, nearest, setting_ids, shown
 
 PHANTOM_SETTINGS = [
-    config_files.Setting("output_dir", None, "folder for the data set (required)"),
+    config_files.Setting("output_dir", None, "new or empty folder for the data set"),
     config_files.Setting("anatomy", "head", "head or limb"),
-    config_files.Setting("patients", 8, "number of patients"),
-    config_files.Setting("layout", "synthrad", "how the folder is laid out: synthrad or folders"),
-    config_files.Setting("seed", 0, "the same seed gives the same patients"),
+    config_files.Setting(
+        "patients", 8, "number of patients; in the unpaired layout so many MR and so many CT"
+    ),
+    config_files.Setting("layout", "synthrad", "synthrad (MR and CT of each patient) or unpaired"),
+    config_files.Setting("sequence", "T1w", "of the MR: T1w, T2w, FLAIR or PD"),
+    config_files.Setting("spacing", None, "mm, one number or three; null: 1.5, for limbs 3 between slices"),
+    config_files.Setting("seed", 0, "equal seeds give equal patients"),
 ]
 
 
@@ -127,10 +131,9 @@ def plan_run(stage: str, config: Path, words: Sequence[str]) -> Run:
         if not holders:
             raise SettingError(f"{config.stem} has no setting '{shown(name)}'{nearest(name, known)}.")
         run.overrides[name] = check_value(name, text, _entry(holders[-1], name))
-    if run.tracking and not run.overrides.get("output_dir", "$").startswith("$"):
-        run.overrides["output_dir"] = (
-            f"${run.overrides['output_dir']!r}"  # MONAI appends to it as to an expression
-        )
+    folder = run.overrides.get("output_dir", "$")
+    if run.tracking and not folder.startswith("$"):
+        run.overrides["output_dir"] = f"${folder!r}"  # MONAI's tracking appends to it as to an expression
     return run
 
 
@@ -167,7 +170,7 @@ def _write_phantom(values: dict[str, Any]) -> None:
 
     folder = Path(values["output_dir"])
     write_dataset(folder, **{name: value for name, value in values.items() if name != "output_dir"})
-    print(f"{values['patients']} patients written to {folder}")
+    print(f"Phantom data set written to {folder}")
 
 
 def _overlay(name: str) -> Path:

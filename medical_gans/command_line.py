@@ -49,8 +49,8 @@ def check_value(name: str, text: str | None, default: Any) -> Any:
     """The value that a text stands for, of the kind that the default in the config tells.
 
     Expressions (``$...``) and references (``@...``, ``%...``) go to MONAI as they are. Where the default is
-    nothing or an expression, the text is read as a Python literal if it is one; a name that ends in ``_dir``,
-    ``_file`` or ``_path`` is always text.
+    nothing or an expression, the text is read as a Python literal or list if it is one; a name that ends in
+    ``_dir``, ``_file`` or ``_path`` is always text.
 
     Raises:
         SettingError: the text does not stand for a value of that kind.
@@ -141,10 +141,9 @@ def _number(shown: str, text: str, whole: bool) -> int | float:
 
 def _list(shown: str, text: str, default: list[Any]) -> list[Any]:
     value = _literal(text)
+    if isinstance(value, str) and "," in value:
+        value = _literal(f"[{text}]")
     if not isinstance(value, list | tuple):
-        items = text.strip("[]()").split(",")
-        value = [_literal(item.strip()) for item in items] if len(items) > 1 else None
-    if value is None:
         raise SettingError(f"{shown} is {text!r}; it must be a list like {_as_typed(default)}.")
     if any(map(_is_number, default)) and not all(item is None or _is_number(item) for item in value):
         raise SettingError(f"{shown} is {text!r}; it must be a list of numbers like {_as_typed(default)}.")
@@ -163,7 +162,8 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return text
+        is_list = text.startswith("[") and text.endswith("]")
+        return [_literal(item.strip()) for item in text[1:-1].split(",")] if is_list else text
 
 
 def _as_typed(value: Any) -> str:

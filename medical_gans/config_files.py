@@ -42,11 +42,10 @@ def stages() -> dict[str, dict[str, Path]]:
     """Workflow -> stage -> config file, for every ``<workflow>_<stage>.yaml`` there is."""
     found: dict[str, dict[str, Path]] = {}
     for workflow in WORKFLOWS:
-        files = {
-            path.stem.removeprefix(f"{workflow}_"): path for path in configs_dir().glob(f"{workflow}_*.yaml")
-        }
+        paths = configs_dir().glob(f"{workflow}_*.yaml")
+        files = {path.stem.removeprefix(f"{workflow}_"): path for path in paths}
         if files:
-            found[workflow] = dict(sorted(files.items(), key=lambda item: (_stage_rank(item[0]), item[0])))
+            found[workflow] = {stage: files[stage] for stage in sorted(files, key=_stage_rank)}
     return found
 
 

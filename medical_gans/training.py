@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
-from medical_gans.checkpoints import load_checkpoint, save_checkpoint, save_weights
+from medical_gans.checkpoints import WeightsCard, load_checkpoint, save_checkpoint, save_weights
 from medical_gans.errors import OutputError, SettingError
 from medical_gans.health import Alarms
 from medical_gans.report import loss_curves, training_sheet
@@ -100,6 +100,7 @@ class StepTrainer(Trainer):
         picture_every: epochs between pictures.
         alarms: stop the run with a plain sentence when training has gone wrong.
         handlers: further ignite handlers (``--tracking mlflow`` adds its own).
+        card: what the weights are for, written beside ``model.pt``.
         half: keep ``model.pt`` in half precision.
 
     Raises:
@@ -123,6 +124,7 @@ class StepTrainer(Trainer):
         picture_every: int = 1,
         alarms: Alarms | None = None,
         handlers: Sequence[Any] | None = None,
+        card: WeightsCard | None = None,
         half: bool = False,
     ) -> None:
         super().__init__(device, max_epochs, train_data_loader, iteration_update=self._update, handlers=handlers)
@@ -134,6 +136,7 @@ class StepTrainer(Trainer):
         self.validate_every = validate_every
         self.picture_every = picture_every
         self.alarms = alarms or Alarms()
+        self.card = card
         self.half = half
         self.best = math.inf
         self._sums: dict[str, float] = {}
@@ -232,6 +235,8 @@ class StepTrainer(Trainer):
         if score < self.best:
             self.best = score
             save_weights(self.output_dir / "model.pt", self.step.shipped, half=self.half)
+            if self.card is not None:
+                self.card.save(self.output_dir / "model.pt")
 
     def _log(self, figures: Mapping[str, float]) -> None:
         log = self.output_dir / "losses.csv"

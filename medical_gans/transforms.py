@@ -26,12 +26,14 @@ MR_CEILING = 1.25
 
 _BODY_THRESHOLD = {"MR": 0.12, "CT": -400.0}
 _MASK_SPACING_MM = 2.0
+_SECOND_LIMB = 0.1
 
 
 def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR") -> np.ndarray:
     """Body of a patient: largest connected object above air, closed, holes filled slice by slice.
 
-    The mask is found on a grid of about 2 mm, so that its cost does not grow with resolution.
+    In an MR a second limb counts as well: every object of a tenth of the largest one's size. In a CT such an object
+    may be the couch. The mask is found on a grid of about 2 mm, so that its cost does not grow with resolution.
 
     Args:
         array: volume ``(x, y, z)``, HU for CT, any scale for MR.
@@ -51,8 +53,9 @@ def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR")
     labels, count = ndimage.label(above)
     if count == 0:
         return np.zeros(array.shape, dtype=bool)
-    largest = np.argmax(np.bincount(labels.ravel())[1:]) + 1
-    body = ndimage.binary_closing(np.pad(labels == largest, 4), iterations=3)[4:-4, 4:-4, 4:-4]
+    sizes = np.bincount(labels.ravel())[1:]
+    kept = np.flatnonzero(sizes >= (_SECOND_LIMB if modality == "MR" else 1.0) * sizes.max()) + 1
+    body = ndimage.binary_closing(np.pad(np.isin(labels, kept), 4), iterations=3)[4:-4, 4:-4, 4:-4]
     for k in range(body.shape[2]):
         body[:, :, k] = ndimage.binary_fill_holes(body[:, :, k])
     index = [np.minimum(np.arange(n) // s, c - 1) for n, s, c in zip(array.shape, steps, coarse.shape, strict=True)]

@@ -77,7 +77,7 @@ def _figures(synthesise: Synthesis, pair: Pair) -> tuple[float, float]:
 
 
 def _thinned(pair: Pair, synthesise: Synthesis, step: int) -> Pair:
-    """Every n-th slice that the network translates, those with most of the mask, on a grid that stays true."""
+    """Every n-th slice that the network translates, those with most of the mask, on their true grid."""
     if synthesise.generators.dimensions == 3 or len(synthesise.planes) > 1 or synthesise.adjacent > 1:
         return pair
     axes = nibabel.io_orientation(pair.mr.affine)[:, 0]

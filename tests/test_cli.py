@@ -1,6 +1,8 @@
 """The command is strict about what it is told and plain about what goes wrong."""
 
 import errno
+import inspect
+import os
 import subprocess
 import sys
 import types
@@ -130,6 +132,7 @@ def test_an_overlay_with_a_yaml_trap_is_refused_with_its_line(configs, tmp_path,
         ("none", None, None),
         ("2024", None, 2024),
         ("a word", None, "a word"),
+        ("[axial, coronal]", None, ["axial", "coronal"]),
         ("2024", "$1 + 1", 2024),
         ("1,2,3", [1.0, 1.0, 1.0], [1, 2, 3]),
         ("[1, 2]", [1.0], [1, 2]),
@@ -186,7 +189,9 @@ def test_help_lists_workflows_then_stages_then_settings(configs, capsys):
 
 def test_help_may_be_read_in_part(repository):
     command = [sys.executable, "-m", "medical_gans", "--help"]
-    process = subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, cwd=repository, env=buffered, **pipes)
     process.stdout.close()
     assert process.stderr.read() == b""
     process.wait()
@@ -219,13 +224,18 @@ def test_phantom_writes_the_data_set_that_was_asked_for(monkeypatch, capsys):
     stand_in.write_dataset = lambda folder, **values: asked.update(folder=folder, **values)
     monkeypatch.setitem(sys.modules, "medical_gans.phantom", stand_in)
     assert cli.main(["phantom", "--output_dir", "there", "--patients", "2", "--seed=5"]) == 0
-    assert asked == {
-        "folder": Path("there"),
-        "anatomy": "head",
-        "patients": 2,
-        "layout": "synthrad",
-        "seed": 5,
-    }
+    expected = {setting.name: setting.default for setting in cli.PHANTOM_SETTINGS}
+    expected |= {"output_dir": "there", "patients": 2, "seed": 5}
+    assert str(asked.pop("folder")) == expected.pop("output_dir")
+    assert asked == expected
+
+
+def test_phantom_takes_the_settings_of_the_data_set():
+    from medical_gans.phantom import write_dataset
+
+    own = list(inspect.signature(write_dataset).parameters.values())[1:]
+    ours = {setting.name: setting.default for setting in cli.PHANTOM_SETTINGS if setting.name != "output_dir"}
+    assert {parameter.name: parameter.default for parameter in own} == ours
 
 
 def wrapped(error: Exception) -> Exception:

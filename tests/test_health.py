@@ -28,7 +28,7 @@ def step(iteration: int, **changed: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def healthy_losses(iteration: int) -> dict[str, float]:
-    """Least-squares losses as CycleGAN logs show them: wide swings, and spells in which a discriminator wins."""
+    """Least-squares losses as CycleGAN logs show them: wide swings, and spells in which D wins."""
     spell = iteration % 1000 < 400
     return {
         "adversarial_ct": 0.3 + 0.3 * math.sin(iteration / 7),
@@ -41,8 +41,8 @@ def healthy_losses(iteration: int) -> dict[str, float]:
 def test_healthy_training_raises_no_alarm() -> None:
     alarms = Alarms(CYCLEGAN, ["discriminator_ct"])
     images = [step(iteration) for iteration in range(17)]
-    for iteration in range(1, 10_001):
-        alarms.check(healthy_losses(iteration), images[iteration % 17], iteration)
+    for iteration in range(1, 4001):
+        alarms.check(healthy_losses(iteration), images[iteration % len(images)], iteration)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -163,7 +163,7 @@ def test_a_resumed_run_raises_at_the_same_iteration() -> None:
 
     whole = run(alarms(), images, iterations=200, losses=losses)
     assert whole is not None
-    for stop in range(1, whole, 7):
+    for stop in (1, whole // 2, whole - 1):
         first, second = alarms(), alarms()
         for iteration in range(1, stop + 1):
             first.check(losses(iteration), images(iteration), iteration)

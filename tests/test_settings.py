@@ -127,8 +127,9 @@ def test_what_nothing_reads_is_unused():
         "dead": 2,
         "section": {"read": 3, "dead": 4},
         "handed_over": {"whole": 5},
+        "list": [6, 7],
         "component": {"_target_": "builtins.dict", "a": "@read", "b": "@section#read", "c": "@handed_over"},
-        "steps": ["$@component.clear()"],
+        "steps": ["$@component.clear(@list#0)"],
         "dataset_dir": "read by MONAI",
     }
     assert settings.unused_settings(config) == ["dead", "section::dead"]
@@ -208,6 +209,7 @@ def test_yaml_that_says_something_else_than_it_looks_like_is_refused(tmp_path, t
 
 def test_what_yaml_reads_as_it_looks_is_taken(tmp_path):
     path = tmp_path / "fine.yaml"
-    path.write_text("a: 2.0e-4\nb: '2e-4'\nc: true\nd: 1.5.0\ne: -1024\nf: 1_000\ng: .5\nh: v2\n")
-    expected = {"a": 2e-4, "b": "2e-4", "c": True, "d": "1.5.0", "e": -1024, "f": 1000, "g": 0.5, "h": "v2"}
+    path.write_text("a: 2.0e-4\nb: '2e-4'\nc: true\nd: 1.5.0\ne: -1024\nf: 1_000\ng: .5\nh: infinity\n")
+    expected = {"a": 2e-4, "b": "2e-4", "c": True, "d": "1.5.0", "e": -1024, "f": 1000, "g": 0.5}
+    expected["h"] = "infinity"
     assert config_files.read_config(path) == expected

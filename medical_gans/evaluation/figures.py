@@ -17,6 +17,8 @@ from medical_gans.io.writing import whole_file
 Figures = Mapping[str, float]
 Rows = Mapping[str, Mapping[str, Figures]]
 """Case -> method -> figure -> value."""
+Summary = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Method -> figure -> statistic -> value."""
 
 DEFINITIONS = {
     "mae": "mean absolute error in the mask, HU",
@@ -32,19 +34,17 @@ DEFINITIONS = {
     "dice_bone": "Dice of the voxels above 250 HU in the mask",
 }
 STATISTICS = {
-    "patients": "patients that have the figure: one without bone has no mae_bone, an exact copy no finite psnr",
+    "patients": "how many have the figure: one without bone has no mae_bone, an exact copy no psnr",
     "standard_deviation": "over patients, with n - 1",
     "interval_95": "95 % percentile bootstrap interval of the mean, patients drawn anew 9999 times; "
     "null below two patients, and too narrow when there are few",
 }
 _COLUMNS = {
-    "mae": ("MAE HU", ".1f"),
     "mean_error": ("ME HU", "+.1f"),
     "mae_air": ("air", ".1f"),
     "mae_soft_tissue": ("soft", ".1f"),
     "mae_bone": ("bone", ".1f"),
-    "psnr_2023": ("PSNR23", ".2f"),
-    "psnr_2025": ("PSNR25", ".2f"),
+    "psnr_2025": ("PSNR", ".2f"),
     "ssim_2023": ("SSIM", ".3f"),
     "ms_ssim_2025": ("MS-SSIM", ".3f"),
     "dice_air": ("Dice air", ".3f"),
@@ -57,15 +57,16 @@ def plain_figures(figures: Figures) -> dict[str, float | None]:
     return {name: float(f"{value:.6g}") if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def summarise(rows: Rows) -> dict[str, dict[str, dict[str, Any]]]:
-    """Method -> figure -> statistics over patients, see `STATISTICS`; undefined ones are None."""
+def summarise(rows: Rows, seed: int = 0) -> Summary:
+    """Statistics over patients, see `STATISTICS`; what is not defined is None."""
     methods = dict.fromkeys(method for figures in rows.values() for method in figures)
     return {
-        method: {name: _statistics(_finite(rows, method, name)) for name in DEFINITIONS} for method in methods
+        method: {name: _statistics(_finite(rows, method, name), seed) for name in DEFINITIONS}
+        for method in methods
     }
 
 
-def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(values: Sequence[float], seed: int) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean (Efron 1979) of at least two values."""
     drawn = bootstrap((np.asarray(values),), np.mean, method="percentile", rng=np.random.default_rng(seed))
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
@@ -86,7 +87,7 @@ def write_csv(path: Path, rows: Rows) -> Path:
     return path
 
 
-def write_json(path: Path, rows: Rows, **about: Any) -> Path:
+def write_json(path: Path, rows: Rows, summary: Summary, **about: Any) -> Path:
     """Cases, summary and definitions, with whatever else is known about the run.
 
     Raises:
@@ -98,7 +99,7 @@ def write_json(path: Path, rows: Rows, **about: Any) -> Path:
             case: {method: plain_figures(figures) for method, figures in methods.items()}
             for case, methods in rows.items()
         },
-        "summary": summarise(rows),
+        "summary": summary,
         "definitions": DEFINITIONS | STATISTICS,
     }
     with whole_file(path) as temporary:
@@ -106,21 +107,33 @@ def write_json(path: Path, rows: Rows, **about: Any) -> Path:
     return path
 
 
-def text_table(rows: Rows) -> str:
-    """Mean of each figure over patients, a line per method."""
-    lines = [["", *(title for title, _ in _COLUMNS.values())]]
-    for method, figures in summarise(rows).items():
-        means = [figures[name]["mean"] for name in _COLUMNS]
-        formats = [form for _, form in _COLUMNS.values()]
-        lines.append(
-            [method, *("-" if m is None else f"{m:{f}}" for m, f in zip(means, formats, strict=True))]
-        )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    first, *others = widths
-    return "\n".join(
-        "  ".join([line[0].ljust(first), *(c.rjust(w) for c, w in zip(line[1:], others, strict=True))])
-        for line in lines
-    )
+def text_table(summary: Summary) -> str:
+    """Mean of most figures over patients, a line per method, with the interval of the MAE."""
+    lines = [["", "MAE HU", "95 %", *(title for title, _ in _COLUMNS.values())]]
+    for method, figures in summary.items():
+        interval = figures["mae"]["interval_95"]
+        between = "-" if interval is None else "{:.1f} to {:.1f}".format(*interval)
+        means = [_shown(figures[name]["mean"], form) for name, (_, form) in _COLUMNS.items()]
+        lines.append([method, _shown(figures["mae"]["mean"], ".1f"), between, *means])
+    first, *others = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines)
+
+
+def page_table(summary: Summary) -> list[dict[str, str]]:
+    """Mean and standard deviation of each figure over patients, a row per method."""
+    table = []
+    for method, figures in summary.items():
+        cells = {}
+        for name, statistics in figures.items():
+            deviation = statistics["standard_deviation"]
+            spread = "" if deviation is None else f" \N{PLUS-MINUS SIGN} {deviation:.2g}"
+            cells[name] = _shown(statistics["mean"], ".4g") + spread
+        table.append({"method": method, **cells})
+    return table
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
 
 
 def _finite(rows: Rows, method: str, name: str) -> list[float]:
@@ -128,12 +141,12 @@ def _finite(rows: Rows, method: str, name: str) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
-def _statistics(values: Sequence[float]) -> dict[str, Any]:
+def _statistics(values: Sequence[float], seed: int) -> dict[str, Any]:
     several = len(values) > 1
     found = {
         "mean": float(np.mean(values)) if values else math.nan,
         "standard_deviation": float(np.std(values, ddof=1)) if several else math.nan,
         "median": float(np.median(values)) if values else math.nan,
     }
-    interval = [float(f"{end:.6g}") for end in bootstrap_interval(values)] if several else None
+    interval = [float(f"{end:.6g}") for end in bootstrap_interval(values, seed)] if several else None
     return {"patients": len(values), **plain_figures(found), "interval_95": interval}

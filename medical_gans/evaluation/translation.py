@@ -1,24 +1,36 @@
-"""How good synthetic CTs are on patients whose true CT is known, beside the baselines that need no network."""
+"""How good synthetic CTs are on patients whose true CT is known, beside baselines that need no network."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch.distributed as distributed
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from medical_gans.baselines import water
-from medical_gans.errors import InputError
-from medical_gans.evaluation.figures import plain_figures, summarise, text_table, write_csv, write_json
-from medical_gans.evaluation.methods import LookupBaseline
+from medical_gans.errors import InputError, OutputError, UserError
+from medical_gans.evaluation.figures import (
+    Figures,
+    Rows,
+    page_table,
+    plain_figures,
+    summarise,
+    text_table,
+    write_csv,
+    write_json,
+)
+from medical_gans.evaluation.lookup import LookupBaseline
+from medical_gans.evaluation.sources import SyntheticCtSource
 from medical_gans.io import Case, check_writable
 from medical_gans.metrics import synthetic_ct_metrics
-from medical_gans.pairs import Pair, read_pair
+from medical_gans.pairs import read_pair
 from medical_gans.report import (
     Manifest,
     case_records,
@@ -27,23 +39,191 @@ from medical_gans.report import (
     write_failed_case,
     write_page,
 )
+from medical_gans.report.cases import CASES_FOLDER
+from medical_gans.report.manifest import sha256
+
+_STAGE = "evaluate"
+_LONGEST_WAIT = timedelta(days=7)  # of a process that is done for the others
+_NAMED_FAILURES = 5
 
 logger = logging.getLogger(__name__)
 
-Method = Callable[[Pair], np.ndarray]
-"""HU of a pair, on its grid."""
-
 
 class TranslationEvaluation:
-    """Judges one method of synthesis, and the baselines, over a cohort of pairs.
+    """Judges synthetic CTs, and the baselines, over a cohort of pairs.
 
-    Written to `output_dir`: ``metrics.csv``, ``metrics.json``, ``report.html`` with pictures, ``manifest.json``, and
-    ``lookup.json`` where a table was fitted.
+    Written to `output_dir`: ``metrics.csv`` and ``metrics.json``, ``report.html`` with pictures,
+    ``manifest.json``, and ``lookup.json`` where a lookup table was fitted. A bad case is reported, skipped,
+    and named in the error that ends the run; the error of an only case is raised as it is. Under torchrun
+    the cases are shared among the processes.
 
     Args:
-        cases: with MR and CT on one grid.
-        synthetic_ct: what is judged.
-        output_dir: folder for everything written.
-        lookup_pairs: training pairs or stored table for the baseline by MR intensity; None leaves it out.
-        manifest: of the run.
+        cases: with MR and CT on one grid; where a mask is missing, the body on the CT is judged.
+        source: of the synthetic CTs that are judged.
+        output_dir: folder for everything written; an earlier evaluation there is replaced.
+        lookup_pairs: training pairs, or a stored table, for the baseline by MR intensity; None leaves it out.
+        dataset_dir: data set that the cases were found in.
+        device: where the generators are, for the manifest.
+        seed: of the bootstrap.
     """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        source: SyntheticCtSource,
+        output_dir: str | Path,
+        *,
+        lookup_pairs: str | Path | None = None,
+        dataset_dir: str | Path | Sequence[str | Path] = ".",
+        device: Any = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.cases = list(cases)
+        self.source = source
+        self.output_dir = Path(output_dir)
+        self.lookup_pairs = lookup_pairs
+        self.root = dataset_dir if isinstance(dataset_dir, str | Path) else "."
+        self.seed = seed
+        settings = {"dataset_dir": dataset_dir, "lookup_pairs": lookup_pairs, **source.settings}
+        self.manifest = Manifest("mr_to_ct", _STAGE, settings=settings, seed=seed, device=str(device))
+        several = len(source.weights) > 1
+        for file in map(Path, source.weights):
+            name = f"{file.absolute().parent.name}/{file.name}" if several else file.name
+            self.manifest.weights[name] = sha256(file)
+
+    def run(self) -> dict[str, dict[str, Figures]]:
+        """Judge all cases, write the results and print the table.
+
+        Returns:
+            Case -> method -> figure, as `metrics.synthetic_ct_metrics` names them.
+
+        Raises:
+            UserError: cases failed; the others are done.
+            InputError: the only case failed, or the pairs for the lookup table are of no use.
+            OutputError: `output_dir` cannot be written, or holds the results of another kind of run.
+        """
+        rank, processes, group = _place_in_group()
+        self._prepare_output(first=rank == 0)
+        lookup = LookupBaseline.from_source(self.lookup_pairs) if self.lookup_pairs else None
+        rows: dict[str, dict[str, Figures]] = {}
+        failures: dict[str, str] = {}
+        mine = self.cases[rank::processes]
+        with self.manifest.timed("cases"), logging_redirect_tqdm():
+            for case in tqdm(mine, desc="cases", unit="case", disable=True if rank else None):
+                try:
+                    rows[case.name] = self._judge(case, lookup)
+                except Exception as error:
+                    failures[case.name] = self._fail(case, error)
+        rows, failures = self._of_all(rows, group), self._of_all(failures, group)
+        if rank == 0:
+            self._write(rows, failures, lookup)
+        if failures:
+            raise UserError(_summary(failures, of=len(self.cases)))
+        return rows
+
+    def _prepare_output(self, first: bool) -> None:
+        """Prove that results can be written, and clear what an earlier evaluation left."""
+        check_writable(self.output_dir)
+        manifest = self.output_dir / "manifest.json"
+        if manifest.is_file() and f'"stage": "{_STAGE}"' not in manifest.read_text(encoding="utf-8"):
+            raise OutputError(f"{self.output_dir} holds the results of another run. Choose a new output_dir.")
+        if first:
+            names = {case.name for case in self.cases}
+            for record in case_records(self.output_dir):
+                if record["name"] not in names:
+                    shutil.rmtree(self.output_dir / CASES_FOLDER / record["name"])
+            for table in ("metrics.csv", "metrics.json"):
+                (self.output_dir / table).unlink(missing_ok=True)
+
+    def _judge(self, case: Case, lookup: LookupBaseline | None) -> dict[str, Figures]:
+        """Figures of every method on one case; pictures are drawn of the synthetic CT."""
+        begin = time.perf_counter()
+        pair = read_pair(case)
+        warnings = self.source.warnings(pair)
+        read = time.perf_counter()
+        synthetic_ct = self.source(pair)
+        made = time.perf_counter()
+        hounsfield = {"synthetic_ct": synthetic_ct, "water": water(pair.mask)}
+        if lookup is not None:
+            hounsfield["lookup"] = lookup(pair)
+        figures: dict[str, Figures] = {
+            method: synthetic_ct_metrics(array, pair.ct.array, pair.mask)
+            for method, array in hounsfield.items()
+        }
+        judged = time.perf_counter()
+        for warning in warnings:
+            logger.warning("%s: %s", case.name, warning)
+        files = (case.mr, case.ct, case.mask, self.source.file(case.name))
+        known = plain_figures(figures["synthetic_ct"])
+        write_case_report(
+            self.output_dir,
+            case.name,
+            pair.mr.array,
+            synthetic_ct,
+            pair.mr.affine,
+            reference=pair.ct.array,
+            mask=pair.mask,
+            metrics={name: value for name, value in known.items() if value is not None},
+            warnings=warnings,
+            inputs=input_hashes(*files, dataset_dir=self.root),
+            seconds={"read": read - begin, "synthesis": made - read, "figures": judged - made},
+        )
+        return figures
+
+    def _fail(self, case: Case, error: Exception) -> str:
+        """Report a bad case; what no other case can escape is raised."""
+        if len(self.cases) == 1 or (isinstance(error, UserError) and not isinstance(error, InputError)):
+            raise error
+        reason = str(error)
+        if not isinstance(error, UserError):
+            reason = f"unexpected {type(error).__name__}: {error}"
+            logger.error("%s failed unexpectedly", case.name, exc_info=error)
+        logger.error("%s is skipped: %s", case.name, reason)
+        write_failed_case(self.output_dir, case.name, reason)
+        return reason
+
+    def _of_all(self, mine: dict[str, Any], group: Any) -> dict[str, Any]:
+        """What all processes found, in the order of the cases."""
+        shares: list[Any] = [mine]
+        if group is not None:
+            shares = [None] * distributed.get_world_size()
+            distributed.all_gather_object(shares, mine, group=group)
+        found = {name: value for share in shares for name, value in share.items()}
+        return {case.name: found[case.name] for case in self.cases if case.name in found}
+
+    def _write(self, rows: Rows, failures: Mapping[str, str], lookup: LookupBaseline | None) -> None:
+        summary = summarise(rows, self.seed)
+        if lookup is None:
+            self.manifest.add_warning(
+                "There is no row for the lookup table: set lookup_pairs to a folder of training pairs."
+            )
+        elif lookup.fitted:
+            lookup.save(self.output_dir / "lookup.json")
+        if rows:
+            masks = {case.name: "given" if case.mask else "body of the CT" for case in self.cases}
+            write_csv(self.output_dir / "metrics.csv", rows)
+            write_json(self.output_dir / "metrics.json", rows, summary, masks=masks, failures=dict(failures))
+        settings = self.manifest.settings
+        write_page(self.output_dir, "MR to CT: evaluation", settings=settings, summary=page_table(summary))
+        self.manifest.write(self.output_dir)
+        if rows:
+            count = f"{len(rows)} patient{'s' * (len(rows) != 1)}"
+            print(
+                f"Mean over {count}, inside the mask", text_table(summary), *self.manifest.warnings, sep="\n"
+            )
+        logger.info("Results are in %s; begin with its report.html.", self.output_dir)
+
+
+def _place_in_group() -> tuple[int, int, Any]:
+    """Number of this process, of all processes, and their group where there are several."""
+    if not distributed.is_initialized():
+        return 0, 1, None
+    group = distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+    return distributed.get_rank(), distributed.get_world_size(), group
+
+
+def _summary(failures: Mapping[str, str], of: int) -> str:
+    named = [f"{name} ({reason})" for name, reason in list(failures.items())[:_NAMED_FAILURES]]
+    more = f" and {len(failures) - len(named)} more" if len(failures) > len(named) else ""
+    others = "and the others are done" if len(failures) < of else "and none could be evaluated"
+    return f"{len(failures)} of {of} cases failed {others}: {'; '.join(named)}{more}."

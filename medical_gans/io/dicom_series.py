@@ -127,14 +127,16 @@ def _image_series(folder: Path) -> dict[str, list[DicomSlice]]:
 
 def _header(path: Path) -> pydicom.Dataset | None:
     """The header of an image without its pixel data, None for any other object."""
-    if not has_dicom_prefix(path):
-        if path.name.lower().endswith(DICOM_SUFFIXES):
-            raise damaged(path)
-        return None
     try:
+        if not has_dicom_prefix(path):
+            if path.name.lower().endswith(DICOM_SUFFIXES):
+                raise damaged(path)
+            return None
         header = pydicom.dcmread(path, stop_before_pixels=True)
         if not is_image_object(header):
             return None
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise damaged(path) from error
     if "Rows" not in header or not header.get("SeriesInstanceUID"):

@@ -35,10 +35,8 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Affine]:
         with opener(path, "rb") as stream:
             header = _nifti_header(cast(IO[bytes], stream), path)
             stored = _nifti_voxels(cast(IO[bytes], stream), header, path)
-    except InputError:
+    except (InputError, PermissionError):
         raise
-    except PermissionError as error:
-        raise InputError(f"{path} may not be read: permission denied. Change its permissions.") from error
     except _DAMAGED as error:
         raise _damaged(path) from error
     slope, intercept = header.get_slope_inter()
@@ -103,8 +101,7 @@ def read_itk(path: Path) -> tuple[np.ndarray, Affine]:
     """Array (i, j, k) of real values and affine (RAS+ mm) of a .mha, .mhd or .nrrd file."""
     import SimpleITK as sitk
 
-    if path.name.lower().endswith((".mha", ".mhd")):
-        pass
+    _check_metaimage_spacing(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -134,8 +131,13 @@ def _check_metaimage_spacing(path: Path) -> None:
     """ITK turns a negative spacing into a flipped axis without a word; other readers do not."""
     with path.open("rb") as stream:
         found = re.search(rb"^\s*ElementSpacing\s*=(.*)$", stream.read(1 << 14), re.MULTILINE)
-    if found:
-        check_spacing([float(value) for value in found.group(1).split()[:3]], path)
+    if path.suffix.lower() == ".nrrd" or not found:
+        return
+    try:
+        spacing = [float(value) for value in found.group(1).split()[:3]]
+    except ValueError as error:
+        raise _damaged(path) from error
+    check_spacing(spacing, path)
 
 
 def _itk_refusal(path: Path, message: str) -> InputError:

@@ -21,9 +21,9 @@ LAYOUTS = (
     "a .json datalist"
 )
 SPLITS = {
-    "training": re.compile(r"train(ing)?(?![a-z])", re.IGNORECASE),
-    "validation": re.compile(r"val(id|idation)?(?![a-z])", re.IGNORECASE),
-    "testing": re.compile(r"test(ing)?(?![a-z])", re.IGNORECASE),
+    "training": re.compile("train", re.IGNORECASE),
+    "validation": re.compile("val", re.IGNORECASE),
+    "testing": re.compile(r"test(ing|set|s)?(?![a-z])", re.IGNORECASE),
 }
 _NAMELESS = (*ROLES, "image", "images", "dicom")
 _UNALIGNED = re.compile(r"unaligned|unpaired", re.IGNORECASE)

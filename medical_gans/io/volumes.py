@@ -148,7 +148,10 @@ def _load(path: Path, series_uid: str | None) -> Volume:
     from medical_gans.io import image_files
 
     read = image_files.read_nifti if suffix.startswith(".nii") else image_files.read_itk
-    array, affine = read(path)
+    try:
+        array, affine = read(path)
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: permission denied. Change its permissions.") from error
     check_affine(affine, path)
     check_finite(array, path)
     return Volume(array, affine, path)

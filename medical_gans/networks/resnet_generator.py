@@ -8,14 +8,18 @@ from torch import nn
 
 from medical_gans.errors import SettingError
 
-_NORMS_2D = {"instance": nn.InstanceNorm2d, "batch": nn.BatchNorm2d}
-_NORMS_3D = {"instance": nn.InstanceNorm3d, "batch": nn.BatchNorm3d}
 STRIDE = 4
 """Spatial sizes given to the generator must be multiples of this."""
 
 
+_NORMS = {
+    "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
+    "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
+}
+
+
 class ResidualBlock(nn.Module):
-    """Two 3-wide convolutions and a shortcut; without norm the branch starts at zero (Zhang et al. 2019, Fixup)."""
+    """Two 3-wide convolutions and a shortcut (He et al. 2016)."""
 
     def __init__(self, spatial_dims: int, channels: int, norm: str) -> None:
         super().__init__()
@@ -32,9 +36,9 @@ class ResidualBlock(nn.Module):
 class ResnetGenerator(nn.Module):
     """Stem, two strided convolutions, residual blocks, two upsamplings, and tanh.
 
-    Without normalisation (the default) an output voxel depends on its neighbourhood alone: HU do not drift with
-    the content of the slice, and tiles with a halo of `receptive_radius` equal the whole slice. Upsampling by
-    resize and convolution leaves no checkerboard (Odena et al. 2016).
+    Without norm (the default) an output voxel depends on its neighbourhood alone: HU do not drift with the content of
+    the slice, and tiles with a halo of `receptive_radius` equal the whole slice. Such a network trains stably when
+    gradients are clipped. Upsampling by resize and convolution leaves no checkerboard (Odena et al. 2016).
 
     Args:
         spatial_dims: 2 or 3.
@@ -57,7 +61,7 @@ class ResnetGenerator(nn.Module):
         spatial_dims: int = 2,
         in_channels: int = 1,
         out_channels: int = 1,
-        width: int = 32,
+        width: int = 16,
         blocks: int = 6,
         norm: str = "none",
         upsampling: str = "resize",
@@ -65,7 +69,7 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise SettingError(f"spatial_dims is {spatial_dims}; the generator works in 2 or 3 dimensions.")
-        if norm not in ("none", *_NORMS_2D):
+        if norm != "none" and norm not in _NORMS:
             raise SettingError(f"norm is '{norm}'; choose none, instance or batch.")
         if upsampling not in ("resize", "transposed"):
             raise SettingError(f"upsampling is '{upsampling}'; choose resize or transposed.")
@@ -95,7 +99,7 @@ class ResnetGenerator(nn.Module):
 def _norm(spatial_dims: int, channels: int, norm: str) -> list[nn.Module]:
     if norm == "none":
         return []
-    return [(_NORMS_2D if spatial_dims == 2 else _NORMS_3D)[norm](channels)]
+    return [_NORMS[norm][spatial_dims](channels)]
 
 
 def _convolution(
@@ -118,7 +122,7 @@ def _upsampling(
 
 
 def _initialise(generator: nn.Module, norm: str) -> None:
-    """N(0, 0.02) as published when normalised; He initialisation with zeroed residual branches when not."""
+    """N(0, 0.02) as published when normalised; without norm He's, with residual branches and head that start small."""
     convolutions = [m for m in generator.modules() if isinstance(m, nn.modules.conv._ConvNd)]
     for conv in convolutions:
         if norm == "none":
@@ -131,5 +135,5 @@ def _initialise(generator: nn.Module, norm: str) -> None:
         nn.init.normal_(convolutions[-1].weight, 0.0, 0.01)
         for module in generator.modules():
             if isinstance(module, ResidualBlock):
-                last = [m for m in module.branch if isinstance(m, nn.modules.conv._ConvNd)][-1]
-                nn.init.zeros_(last.weight)
+                # the branch begins as nothing, so that depth does not scale the features (Zhang et al. 2019, Fixup)
+                nn.init.zeros_(module.branch[-1].weight)

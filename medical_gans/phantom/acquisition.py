@@ -11,7 +11,7 @@ from scipy import ndimage
 from .fields import WaveField
 from .grid import Grid
 from .phantom import Phantom
-from .sequences import Sequence, named_sequence
+from .sequences import PulseSequence, named_sequence
 from .tissues import Tissue, table
 
 _FWHM = np.sqrt(8 * np.log(2))  # full width at half maximum of a Gaussian, in standard deviations
@@ -57,7 +57,7 @@ def simulate_ct(
 def simulate_mr(
     phantom: Phantom,
     grid: Grid,
-    sequence: str | Sequence = "T1w",
+    sequence: str | PulseSequence = "T1w",
     *,
     repetition_time_ms: float | None = None,
     echo_time_ms: float | None = None,

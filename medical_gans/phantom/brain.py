@@ -1,4 +1,7 @@
-"""The brain of the phantom head: folded cortex, deep nuclei, ventricles, cerebellum, brainstem and cord."""
+"""The brain of the phantom head: folded cortex, deep nuclei, ventricles, cerebellum, brainstem and cord.
+
+Numbers are places and sizes in mm in the head's own frame, of a typical adult.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fields import Points, Values, WaveField, capsule, ellipsoid, smooth_union
-from .proportions import HeadProportions
+from .proportions import HeadProportions, on_side
 from .tissues import Tissue
 
 _DURA = 0.5  # mm, half the thickness of falx and tentorium
@@ -124,7 +127,7 @@ class Brain:
             ((19.5, 2, -1), (3.5, 9, 6)),  # pallidum
         ):
             found[ellipsoid(mirrored, centre, semi) < 0] = Tissue.DEEP_GREY_MATTER
-        scale = self._proportions.on_side(self._proportions.ventricle_scale, near[0])
+        scale = on_side(self._proportions.ventricle_scale, near[0])
         horns = capsule(mirrored, (9, 30, 6), (6.5, 8, 16), 4, 4.5)
         for start, end, first, last in (
             ((6.5, 8, 16), (11, -20, 17), 4.5, 5),

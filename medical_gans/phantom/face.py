@@ -1,4 +1,7 @@
-"""Everything of the phantom head outside the skull's wall: outline, scalp, orbits, nose, jaws, neck."""
+"""Everything of the phantom head outside the skull's wall: outline, scalp, orbits, nose, jaws, neck.
+
+Numbers are places and sizes in mm in the head's own frame, of a typical adult.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from numpy.typing import NDArray
 
 from .brain import CORD_END
 from .fields import Points, Values, WaveField, box, capsule, ellipsoid, smooth_union, step
-from .proportions import HeadProportions
+from .proportions import HeadProportions, on_side
 from .tissues import Tissue
 
 _DISC_SPACING, _DISC_HEIGHT, _FIRST_DISC = 17.0, 4.5, -88.0  # mm, of the cervical spine
@@ -92,7 +95,7 @@ class Face:
         canal = capsule(points, (0, -28, -62), CORD_END, 8.5)
         labels[canal < 0] = Tissue.CSF
         labels[capsule(points, (0, -28, -60), CORD_END, 5) < 0] = Tissue.WHITE_MATTER
-        jugular = p.on_side(p.jugular_radius, points[0])
+        jugular = on_side(p.jugular_radius, points[0])
         labels[capsule(mirrored, (33, -4, -66), (30, 2, -260), 0) < jugular] = Tissue.BLOOD
         labels[capsule(mirrored, (25, 2, -66), (24, 6, -260), 3) < 0] = Tissue.BLOOD
         airway = capsule(points, (0, 15, -66), (0, 10, -260), 7.5)
@@ -131,7 +134,7 @@ class Face:
         p = self._proportions
         x, y, z = points
         side = _mirrored(points)
-        scale = p.on_side(p.sinus_scale, x)
+        scale = on_side(p.sinus_scale, x)
         sinus = ellipsoid(side, (28, 50, -70), np.stack([11.5 * scale, 15 * scale, 15 * scale]))
         labels[sinus < 1.2] = Tissue.CORTICAL_BONE
         labels[sinus < 0] = Tissue.MUCOSA

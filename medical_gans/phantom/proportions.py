@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class HeadProportions:
             mastoid_air=rng.uniform(-0.5, 0.6),
         )
 
-    def on_side(self, pair: tuple[float, float], x: np.ndarray) -> np.ndarray:
-        """The right or the left value of a pair at each point, by the sign of its x."""
-        chosen: np.ndarray = np.where(x > 0, np.float32(pair[0]), np.float32(pair[1]))
-        return chosen
+
+def on_side(pair: tuple[float, float], x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The right or the left value of a pair at each point, by the sign of its x."""
+    chosen: NDArray[np.float32] = np.where(x > 0, np.float32(pair[0]), np.float32(pair[1]))
+    return chosen

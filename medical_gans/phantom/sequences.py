@@ -17,7 +17,7 @@ from medical_gans.errors import SettingError
 Parameter = NDArray[np.float32]
 
 
-class Sequence(Protocol):
+class PulseSequence(Protocol):
     """A way to turn the tissue parameters into signal; add one by writing such a class."""
 
     def signal(
@@ -82,7 +82,7 @@ SEQUENCES: dict[str, SpinEcho | InversionRecovery | SpoiledGradientEcho] = {
 }
 
 
-def named_sequence(name: str, **parameters: float | None) -> Sequence:
+def named_sequence(name: str, **parameters: float | None) -> PulseSequence:
     """A sequence of `SEQUENCES` with those of its parameters replaced that are given and not None.
 
     Raises:

@@ -1,4 +1,7 @@
-"""The skull of the phantom head: the cranial cavity, the vault with its diploe, and the base."""
+"""The skull of the phantom head: the cranial cavity, the vault with its diploe, and the base.
+
+Numbers are places and sizes in mm in the head's own frame, of a typical adult.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fields import Points, Values, WaveField, capsule, ellipsoid, smooth_intersection, smooth_union, step
-from .proportions import HeadProportions
+from .proportions import HeadProportions, on_side
 from .tissues import Tissue
 
 _INNER_TABLE, _OUTER_TABLE = 1.5, 1.8  # mm of compact bone on each side of the diploe
@@ -77,7 +80,7 @@ class Skull:
         """Paint sphenoid body and sinus, clivus, petrous and mastoid bones with their air cells."""
         mirrored = points.copy()
         np.abs(points[0], out=mirrored[0])
-        scale = self._proportions.on_side(self._proportions.sinus_scale, points[0])
+        scale = on_side(self._proportions.sinus_scale, points[0])
         core = smooth_union(
             ellipsoid(points, (0, 14, -40), (15, 18, 12)), capsule(points, (0, 4, -38), (0, -13, -66), 6.5), 6
         )
@@ -99,7 +102,7 @@ class Skull:
         self, labels: NDArray[np.uint8], points: Points, vault: Values, thickness: Values
     ) -> None:
         """Paint the frontal sinuses in the thickened forehead, the right one larger."""
-        scale = self._proportions.on_side(self._proportions.sinus_scale, points[0])
+        scale = on_side(self._proportions.sinus_scale, points[0])
         mirrored = points.copy()
         np.abs(points[0], out=mirrored[0])
         front = self._proportions.cavity[1]

@@ -144,11 +144,22 @@ def contact_sheet(case: CaseVolumes, path: Path, *, tile: float = 180.0) -> Path
             )
         for line, panel in enumerate(columns):
             y = top + line * (height + 2)
-            strip = np.concatenate([panel.draw(AXIAL, index) for index in row], axis=1)
+            drawn = [_reduced(panel.draw(AXIAL, index), int(tile)) for index in row]
+            strip = np.concatenate(drawn, axis=1)
             box = (left, y, len(row) * width, height)
             sheet.picture(strip, box, colours=panel.colours, limits=panel.limits)
             sheet.words(panel.short, (13, y + height / 2), faint=True, turned=True)
     return sheet.save(path)
+
+
+def _reduced(image: np.ndarray, side: int) -> np.ndarray:
+    """Means over blocks, so many that the longer side keeps at least `side` pixels if it had them."""
+    factor = max(1, max(image.shape) // side)
+    if factor == 1:
+        return image
+    filled = np.pad(image, [(0, -n % factor) for n in image.shape], mode="edge")
+    rows, columns = (n // factor for n in filled.shape)
+    return filled.reshape(rows, factor, columns, factor).mean(axis=(1, 3), dtype=np.float32)
 
 
 def thumbnail(case: CaseVolumes, path: Path, *, tile: float = 120.0) -> Path:

@@ -9,8 +9,8 @@ from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Any
 
-_HOME = re.compile(r"[/\\](?:home|Users)[/\\][^/\\\s'\"]+|/root\b")
-_FOLDERS = re.compile(r"(?<![\w.:/\\~])(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s'\"]+[/\\])*(?=[^/\\\s'\"])")
+_HOME = re.compile(r"(?:[A-Za-z]:)?[/\\](?:home|Users)[/\\][^/\\\s'\"]+|/root\b|~[\w.-]+(?=[/\\])")
+_FOLDERS = re.compile(r"(?<![\w.:/\\~<])(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s'\"]+[/\\])*(?=[^/\\\s'\"])")
 
 
 def without_folders(text: str) -> str:

@@ -1,5 +1,7 @@
-"""Whole-volume inference, one case or a cohort."""
+"""Whole-volume inference, of one case or a cohort."""
 
+from medical_gans.synthesis.cohort import CaseEvaluator
 from medical_gans.synthesis.volume import SliceSynthesis, SyntheticCT
+from medical_gans.synthesis.weights import TrainedGenerators, load_generators, training_card
 
-__all__ = ["SliceSynthesis", "SyntheticCT"]
+__all__ = ["CaseEvaluator", "SliceSynthesis", "SyntheticCT", "TrainedGenerators", "load_generators", "training_card"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,9 +43,10 @@ class BodyRegion:
             return None
         reference = mr_reference_intensity(mr, mask)
         steps = tuple(max(1, round(_GRID_MM / edge)) for edge in spacing)
-        coarse = np.ascontiguousarray(mask[tuple(slice(None, None, step) for step in steps)])
-        grid = [step * edge for step, edge in zip(steps, spacing, strict=True)]
-        inside = ndimage.distance_transform_edt(~coarse, sampling=grid) <= _AROUND_MM
+        inside = np.ascontiguousarray(mask[tuple(slice(None, None, step) for step in steps)])
+        for axis, (step, edge) in enumerate(zip(steps, spacing, strict=True)):
+            around = math.ceil(_AROUND_MM / (step * edge))
+            inside = ndimage.maximum_filter1d(inside, 2 * around + 1, axis=axis, mode="constant")
         box = []
         for axis, (step, edge, size) in enumerate(zip(steps, spacing, mr.shape, strict=True)):
             filled = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))

@@ -37,7 +37,7 @@ class Generators:
         seconds: spent in them so far.
 
     Raises:
-        SettingError: they take another number of channels, or cannot be tiled.
+        SettingError: they take another number of channels, or cannot be tiled; or there is no such device.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Generators:
                 f"adjacent is {adjacent}, but the generator takes {first.in_channels} channels. "
                 "Set adjacent and network_def as they were in training."
             )
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise SettingError("device is cuda, but torch finds no usable GPU here. Set device to cpu.")
         self.device = device
         self.dimensions = 3 if isinstance(first, nn.Conv3d) else 2
         self.width = first.out_channels if first is not None else 1

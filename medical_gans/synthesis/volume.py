@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -73,7 +74,7 @@ class SliceSynthesis:
         self,
         generators: Sequence[nn.Module],
         spacing: Sequence[float | None] = (None, None, None),
-        planes: Sequence[str] = ("axial",),
+        planes: str | Sequence[str] = ("axial",),
         flips: bool = False,
         adjacent: int = 1,
         uncertainty: bool = True,
@@ -82,6 +83,7 @@ class SliceSynthesis:
         amp: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
+        planes = [name.strip() for name in planes.split(",")] if isinstance(planes, str) else planes
         _check(spacing, planes, adjacent, slice_batch)
         self.generators = Generators(generators, torch.device(device), adjacent, tile, amp)
         self.spacing = tuple(spacing)
@@ -90,6 +92,23 @@ class SliceSynthesis:
         self.adjacent = adjacent
         self.uncertainty = uncertainty
         self.slice_batch = slice_batch
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings, as plain values."""
+        return {**self.decisive_settings, "slice_batch": self.slice_batch, "tile": self.generators.tile}
+
+    @property
+    def decisive_settings(self) -> dict[str, Any]:
+        """The settings that the result depends on."""
+        return {
+            "spacing": list(self.spacing),
+            "planes": list(self.planes),
+            "flips": self.flips,
+            "adjacent": self.adjacent,
+            "uncertainty": self.uncertainty,
+            "amp": self.generators.amp,
+        }
 
     def __call__(self, mr: Volume, on_progress: Progress | None = None) -> SyntheticCT:
         """Translate an MR.
@@ -232,9 +251,10 @@ def _shape(part: Part) -> list[int]:
 def _check(
     spacing: Sequence[float | None], planes: Sequence[str], adjacent: int, slice_batch: int | None
 ) -> None:
-    if len(spacing) != 3 or any(edge is not None and not edge > 0 for edge in spacing):
+    edges = [edge for edge in spacing if edge is not None]
+    if len(spacing) != 3 or any(not isinstance(edge, int | float) or edge <= 0 for edge in edges):
         raise SettingError(
-            f"spacing is {list(spacing)}; give three positive numbers in mm, null to keep an axis."
+            f"spacing is {spacing}; give three positive numbers in mm, null to keep an axis."
         )
     if not planes or not set(planes) <= set(PLANES) or len(set(planes)) < len(planes):
         raise SettingError(

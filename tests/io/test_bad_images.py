@@ -38,6 +38,18 @@ def test_an_empty_folder_is_refused(tmp_path):
     refused(tmp_path, "holds no DICOM image")
 
 
+@pytest.mark.parametrize("name", ["mr.nii.gz", "mr.nii", "mr.mha"])
+def test_an_image_that_may_not_be_read_is_refused(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"")
+
+    def refuse(*arguments, **keywords):
+        raise PermissionError(13, "Permission denied")
+
+    for opener in ("builtins.open", "gzip.open", "pathlib.Path.open"):
+        monkeypatch.setattr(opener, refuse)
+    refused(tmp_path / name, "permission denied")
+
+
 def test_other_files_are_refused_with_what_is_understood(tmp_path):
     (tmp_path / "report.pdf").write_bytes(b"%PDF")
     (tmp_path / "IM001.dcm").write_bytes(b"")
@@ -140,14 +152,14 @@ def test_spacings_that_are_not_positive_are_refused(tmp_path, array, value, axis
     refused(path, "spacing of .*must be positive")
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "one"])
 def test_metaimage_spacings_that_are_not_positive_are_refused(tmp_path, array, value):
     path = tmp_path / "mr.mha"
     sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
     path.write_bytes(
         path.read_bytes().replace(b"ElementSpacing = 1 1 1", f"ElementSpacing = 1 {value} 1".encode())
     )
-    refused(path, "spacing")
+    refused(path, "spacing|damaged")
 
 
 @pytest.mark.parametrize("value", ["(0,0,0)", "(nan,0,0)"])

@@ -243,6 +243,11 @@ def lut(k, image):
     image.ModalityLUTSequence = [pydicom.Dataset()]
 
 
+def rescale_in_one(k, image):
+    if k == 3:
+        image.RescaleSlope, image.RescaleIntercept = "2", "0"
+
+
 def shifted_hounsfield(k, image):
     image.RescaleIntercept = "0"
 
@@ -316,6 +321,7 @@ REFUSALS = {
         "lacks RescaleSlope or RescaleIntercept in 8 of 8",
     ),
     "one lost rescale": ("CT", drop("RescaleSlope", 4), "lacks .* in 1 of 8"),
+    "MR with one rescale": ("MR", rescale_in_one, "lacks .* in 7 of 8"),
     "zero rescale": ("CT", put("RescaleSlope", "0", 4), "RescaleSlope that is zero"),
     "CT in other units": ("CT", put("RescaleType", "Z_EFF"), "in Z_EFF, not in HU"),
     "HU shifted by 1024": ("CT", shifted_hounsfield, "without any negative HU"),
@@ -359,14 +365,8 @@ def test_an_empty_dicom_file_is_refused_and_named(write_series):
 def test_nothing_that_names_a_patient_is_logged_or_warned(write_series, caplog):
     """pydicom quotes invalid values in its warnings."""
 
-    def change(k, image):
-        with pydicom.config.disable_value_validation():
-            image.PatientName = "Planted^Name\n" + "x" * 80
-            image.PatientID = "planted-id" * 10
-            image.StudyDate = "planted-id"
-
     with pydicom.config.disable_value_validation():
-        folder, _ = write_series(change=change)
+        folder, _ = write_series(change=put("StudyInstanceUID", "planted-id"))
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG):
         warnings.simplefilter("always")
         read_volume(folder)

@@ -31,6 +31,7 @@ def test_lesion_replaces_only_its_host_tissue_and_leaves_the_rest_alone():
     before, after, mask = healthy.tissues(grid), ill.tissues(grid), ill.lesion_mask(grid)
     np.testing.assert_array_equal(before[~mask], after[~mask])
     assert np.isin(before[mask], BRAIN).all()
+    assert (before[after == Tissue.OEDEMA] == Tissue.WHITE_MATTER).all()
 
 
 def test_tumour_has_a_dead_core_within_a_solid_rim_within_oedema():

@@ -1,0 +1,154 @@
+"""One case from file to file: read, compare with training, translate, write whole, draw."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medical_gans import __version__
+from medical_gans.errors import InputError
+from medical_gans.fingerprint import Fingerprint
+from medical_gans.io import Case, Volume, check_same_grid, read_mask, read_volume, save_volume
+from medical_gans.io.writing import whole_folder
+from medical_gans.report import input_hashes, write_case_report
+from medical_gans.report.cases import CASES_FOLDER
+from medical_gans.synthesis.volume import Progress, SliceSynthesis
+
+SYNTHETIC_CT = "synthetic_ct.nii.gz"
+UNCERTAINTY = "uncertainty.nii.gz"
+_MADE_FROM = "made_from.json"
+
+
+@dataclass(frozen=True)
+class CaseSynthesis:
+    """Makes the files of a case under an output folder.
+
+    Attributes:
+        synthesis: from an MR to a synthetic CT.
+        output_dir: gets ``<case>/`` with the volumes and ``report/<case>/`` with the pictures.
+        weights: SHA-256 of each weights file.
+        fingerprint: of the training images; None compares with nothing.
+        strict: refuse an MR that differs from the training images instead of warning.
+        dataset_dir: folder that names of inputs are relative to.
+    """
+
+    synthesis: SliceSynthesis
+    output_dir: Path
+    weights: Sequence[str]
+    fingerprint: Fingerprint | None = None
+    strict: bool = False
+    dataset_dir: str | Path = "."
+
+    def is_finished(self, case: Case) -> bool:
+        """Whether the case lies whole in the output folder, made from the same by the same."""
+        files = [self.output_dir / case.name / SYNTHETIC_CT, self._pictures(case) / "case.json"]
+        try:
+            known = json.loads((self.output_dir / case.name / _MADE_FROM).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return all(file.is_file() for file in files) and known == self._made_from(self._inputs(case))
+
+    def run(self, case: Case, on_progress: Progress | None = None) -> list[str]:
+        """Make all files of a case; after any exception none of them is there.
+
+        Returns:
+            Warnings, as sentences.
+
+        Raises:
+            InputError: the MR cannot be used, or `strict` refuses it.
+            OutputError: the files cannot be written.
+        """
+        assert case.mr is not None
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "read"):
+            mr = read_volume(case.mr)
+            inputs = self._inputs(case)
+        with _timed(seconds, "compare"):
+            warnings = self._compare(mr)
+        with _timed(seconds, "synthesis"):
+            made = self.synthesis(mr, on_progress)
+        seconds["network"] = made.network_seconds
+        seconds["synthesis"] -= made.network_seconds
+        with whole_folder(self.output_dir / case.name) as folder, _gone_if_interrupted(self._pictures(case)):
+            with _timed(seconds, "write"):
+                save_volume(folder / SYNTHETIC_CT, made.hounsfield, mr.affine)
+                if made.standard_deviation is not None:
+                    save_volume(folder / UNCERTAINTY, made.standard_deviation, mr.affine)
+                facts = json.dumps(self._made_from(inputs), indent=1)
+                (folder / _MADE_FROM).write_text(facts + "\n", encoding="utf-8")
+            reference = _beside(mr, case.ct, read_volume, warnings)
+            mask = _beside(mr, case.mask, read_mask, warnings)
+            write_case_report(
+                self.output_dir,
+                case.name,
+                mr.array,
+                made.hounsfield,
+                mr.affine,
+                reference=reference,
+                mask=mask,
+                standard_deviation=made.standard_deviation,
+                warnings=warnings,
+                inputs=inputs,
+                seconds=seconds,
+            )
+        return warnings
+
+    def _compare(self, mr: Volume) -> list[str]:
+        if self.fingerprint is None:
+            return []
+        try:
+            return self.fingerprint.compare(mr.array, mr.spacing, mr.modality, strict=self.strict)
+        except InputError as error:
+            raise InputError(f"{mr.source}: {error}") from error
+
+    def _inputs(self, case: Case) -> dict[str, str]:
+        return input_hashes(case.mr, case.ct, case.mask, dataset_dir=self.dataset_dir)
+
+    def _made_from(self, inputs: Mapping[str, str]) -> dict[str, Any]:
+        facts = {
+            "medical_gans": __version__,
+            "weights": list(self.weights),
+            "settings": {**self.synthesis.decisive_settings, "strict": self.strict},
+            "inputs": dict(inputs),
+        }
+        return dict(json.loads(json.dumps(facts)))
+
+    def _pictures(self, case: Case) -> Path:
+        return self.output_dir / CASES_FOLDER / case.name
+
+
+def _beside(mr: Volume, path: Path | None, read: Any, warnings: list[str]) -> np.ndarray | None:
+    """An image of the same case for the pictures; one that does not fit is left out with a warning."""
+    if path is None:
+        return None
+    try:
+        volume: Volume = read(path)
+        check_same_grid(mr, volume)
+    except InputError as error:
+        warnings.append(f"{path.name} is left out of the pictures: {error}")
+        return None
+    return volume.array
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - begin
+
+
+@contextmanager
+def _gone_if_interrupted(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
