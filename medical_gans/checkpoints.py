@@ -35,7 +35,7 @@ def random_states() -> dict[str, Any]:
     _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(cached)],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -122,8 +122,9 @@ def load_weights(network: nn.Module, path: Path) -> nn.Module:
             f"The weights in {path} do not fit the network: {len(odd)} of {len(own)} tensors differ, first '{odd[0]}'. "
             "Set network_def (width, blocks, norm, channels) as it was in training, or give other weights."
         )
-    network.load_state_dict({name: tensor.float() if tensor.is_floating_point() else tensor
-                             for name, tensor in weights.items()})
+    network.load_state_dict(
+        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    )
     return network.eval()
 
 

@@ -85,8 +85,9 @@ def prepare_volume(
         with whole_file(array_path) as temporary, open(temporary, "wb") as file:
             np.save(file, unit.astype(np.float16))
         sides = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
-        share = np.stack([np.pad(mask.mean(axis=tuple({0, 1, 2} - {a})), (0, max(mask.shape) - n))
-                          for a, n in enumerate(mask.shape)])
+        share = np.stack(
+            [np.pad(mask.mean(axis=tuple({0, 1, 2} - {a})), (0, max(mask.shape) - n)) for a, n in enumerate(mask.shape)]
+        )
         with whole_file(stored) as temporary, open(temporary, "wb") as file:
             np.savez(file, spacing=true_spacing, share=share, box=[(s[0], s[-1] + 1) for s in sides])
     known = np.load(stored)
@@ -190,7 +191,7 @@ class TranslationViews(Dataset):
         for mr, ct in zip(self.volumes["mr"], self.volumes["ct"], strict=True):
             if mr.array().shape != ct.array().shape:
                 raise InputError(
-                    f"MR and CT of {mr.name} lie on different grids ({mr.array().shape} and {ct.array().shape} voxels). "
+                    f"MR and CT of {mr.name} lie on different grids ({mr.array().shape} and {ct.array().shape}). "
                     "Register and resample the CT to the MR, or train with paired=false."
                 )
 
@@ -222,16 +223,20 @@ class TranslationViews(Dataset):
         for axis, crop in zip(spatial, self.crop_size, strict=True):
             low, high = volume.box[axis]
             margin = crop // 2 - crop // 8
-            centre[axis] = int(np.clip(centre[axis], *sorted((low + margin, high - margin))))
+            first, last = sorted((low + margin, high - margin))
+            centre[axis] = min(max(centre[axis], first), last)
         windows = {}
         for key in keys:
             array = self.volumes[key][which].array()
-            ranges = {a: np.arange(-(c * 5 // 8), c * 5 // 8) + centre[a]
-                      for a, c in zip(spatial, self.crop_size, strict=True)}
+            ranges = {
+                a: np.arange(-(c * 5 // 8), c * 5 // 8) + centre[a]
+                for a, c in zip(spatial, self.crop_size, strict=True)
+            }
             if len(spatial) == 2:
                 here = int(volume.slices[pick - (starts[which] - len(volume.slices))])
-                ranges[self.axis] = np.clip(here + np.arange(self.adjacent) - self.adjacent // 2, 0,
-                                            array.shape[self.axis] - 1)
+                ranges[self.axis] = np.clip(
+                    here + np.arange(self.adjacent) - self.adjacent // 2, 0, array.shape[self.axis] - 1
+                )
             windows[key] = torch.from_numpy(self._cut(array, [ranges[a] for a in range(3)]))
         return windows
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
-from medical_gans.checkpoints import WeightsCard, load_checkpoint, save_checkpoint, save_weights
+from medical_gans.checkpoints import Stateful, WeightsCard, load_checkpoint, save_checkpoint, save_weights
 from medical_gans.errors import OutputError, SettingError
 from medical_gans.health import Alarms
 from medical_gans.report import loss_curves, training_sheet
@@ -76,7 +76,9 @@ def is_first_process() -> bool:
 
 def epoch_loader(dataset: Dataset, batch_size: int, workers: int = 0) -> DataLoader:
     """Loader in fixed order (the data set draws at random itself), shared among the processes of a group."""
-    sampler = DistributedSampler(dataset, shuffle=False) if distributed.is_initialized() else None
+    sampler: DistributedSampler | None = (
+        DistributedSampler(dataset, shuffle=False) if distributed.is_initialized() else None
+    )
     return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=True)
 
 
@@ -127,7 +129,7 @@ class StepTrainer(Trainer):
         card: WeightsCard | None = None,
         half: bool = False,
     ) -> None:
-        super().__init__(device, max_epochs, train_data_loader, iteration_update=self._update, handlers=handlers)
+        super().__init__(device, max_epochs, train_data_loader, iteration_update=self._update, handlers=handlers)  # type: ignore[arg-type]
         self.step = step
         self.output_dir = Path(output_dir)
         self.resume = resume
@@ -150,7 +152,7 @@ class StepTrainer(Trainer):
         """Where the run continues from."""
         return self.output_dir / "checkpoint.pt"
 
-    def run(self) -> None:
+    def run(self) -> None:  # type: ignore[override]  # as MONAI's own trainers
         """Train until `max_epochs`."""
         self._open()
         try:
@@ -162,7 +164,7 @@ class StepTrainer(Trainer):
                 self._board.close()
 
     def _open(self) -> None:
-        parts = {"step": self.step, "alarms": self.alarms}
+        parts: dict[str, Stateful] = {"step": self.step, "alarms": self.alarms}
         if self.resume and self.checkpoint_path.is_file():
             counters = load_checkpoint(self.checkpoint_path, parts)
             self.state.epoch = int(counters["epoch"])
@@ -182,7 +184,7 @@ class StepTrainer(Trainer):
 
     def _begin_epoch(self, engine: Trainer) -> None:
         dataset = getattr(self.data_loader, "dataset", None)
-        if hasattr(dataset, "set_epoch"):
+        if dataset is not None and hasattr(dataset, "set_epoch"):
             dataset.set_epoch(self.state.epoch - 1)
         self._sums = {}
         if is_first_process():

@@ -5,6 +5,8 @@ import itertools
 import json
 import math
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,9 +125,7 @@ def test_the_tables_agree_and_hold_what_the_metrics_say(dataset, predictions, tm
     expected = synthetic_ct_metrics(truth["ct"] + np.int16(20), truth["ct"], truth["mask"])
     known = {name: value for name, value in expected.items() if not math.isnan(value)}
     stored = content["cases"]["anna"]["synthetic_ct"]
-    assert {name: value for name, value in stored.items() if value is not None} == pytest.approx(
-        known, rel=1e-5
-    )
+    assert {name: value for name, value in stored.items() if value is not None} == pytest.approx(known, rel=1e-5)
 
 
 def test_figures_that_do_not_exist_are_left_empty(dataset, predictions, tmp_path, without_pictures):
@@ -214,9 +214,7 @@ def test_missing_predictions_are_named_and_no_table_is_left(dataset, tmp_path):
     with pytest.raises(InputError, match="nowhere is no folder"):
         StoredSyntheticCt(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        UserError, match=r"none could be evaluated: anna .*synthetic_ct.nii.gz does not exist"
-    ):
+    with pytest.raises(UserError, match=r"none could be evaluated: anna .*synthetic_ct.nii.gz does not exist"):
         evaluation(dataset, StoredSyntheticCt(tmp_path / "empty"), tmp_path / "out").run()
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert left == ["manifest.json", "report", "report.html"]
@@ -234,9 +232,7 @@ def test_without_a_mask_the_body_of_the_ct_is_judged(own_dataset, predictions, t
     assert content["masks"] == {"anna": "body of the CT", "bert": "given", "carl": "given"}
 
 
-def test_a_stored_lookup_table_gives_the_figures_of_its_fit(
-    dataset, predictions, tmp_path, without_pictures, capsys
-):
+def test_a_stored_lookup_table_gives_the_figures_of_its_fit(dataset, predictions, tmp_path, without_pictures, capsys):
     first, again = tmp_path / "first", tmp_path / "again"
     source = StoredSyntheticCt(predictions)
     fitted = evaluation(dataset, source, first, lookup_pairs=dataset).run()
@@ -394,3 +390,18 @@ def test_the_config_evaluates_what_inference_left(dataset, predictions, tmp_path
     )
     _, content = read_tables(tmp_path / "out")
     assert content["summary"]["synthetic_ct"]["mae"]["median"] == 40
+
+
+@pytest.mark.slow
+def test_processes_share_the_cases_and_leave_one_table(dataset, predictions, tmp_path, repository):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    evaluation(dataset, StoredSyntheticCt(predictions), alone).run()
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words = ["-m", "medical_gans", "mr_to_ct", "evaluate", "--device", "cpu", "--dataset_dir", str(dataset)]
+    words += ["--prediction_dir", str(predictions), "--output_dir", str(together)]
+    done = subprocess.run([*launcher, *words], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("synthetic_ct ") == 1
+    for name in ("metrics.csv", "metrics.json"):
+        assert (together / name).read_text() == (alone / name).read_text()
+    assert list(json.loads((together / "manifest.json").read_text())["cases"]) == list(ERROR_HU)

@@ -71,9 +71,7 @@ def test_axes_in_another_order_and_direction_pass(head_fingerprint: Fingerprint)
     assert head_fingerprint.compare(head(20)[::-1].transpose(2, 0, 1), SPACING) == []
 
 
-def test_the_wrong_site_is_named_both_ways(
-    head_fingerprint: Fingerprint, limb_fingerprint: Fingerprint
-) -> None:
+def test_the_wrong_site_is_named_both_ways(head_fingerprint: Fingerprint, limb_fingerprint: Fingerprint) -> None:
     for fingerprint, volume in ((head_fingerprint, limb(10)), (limb_fingerprint, head(10))):
         said = " ".join(fingerprint.compare(volume, SPACING))
         assert f"does not look like the {fingerprint.anatomy} MR" in said
@@ -106,9 +104,7 @@ def test_an_mr_given_as_ct_is_called_so() -> None:
 
 
 @pytest.mark.parametrize(("factor", "size"), [(0.4, "smaller"), (2.5, "larger")])
-def test_a_wrong_voxel_size_is_said_with_both_numbers(
-    head_fingerprint: Fingerprint, factor: float, size: str
-) -> None:
+def test_a_wrong_voxel_size_is_said_with_both_numbers(head_fingerprint: Fingerprint, factor: float, size: str) -> None:
     said = head_fingerprint.compare(head(10), [4 * factor] * 3)
     assert f"Voxels measure {4 * factor:.3g} x" in said[0] and "those of training 4 x 4 x 4 mm" in said[0]
     assert f"field of view is {size} than in training: {240 * factor:.3g} x" in said[1]

@@ -111,6 +111,14 @@ def test_slices_of_air_are_not_taken_for_copies() -> None:
     assert run(Alarms([Generated("synthetic_ct", "ct", "mr")], **QUICK), images) is None
 
 
+def test_slices_of_air_do_not_excuse_a_translator_that_copies() -> None:
+    def images(iteration: int) -> dict[str, torch.Tensor]:
+        mr = pictures(iteration) if iteration % 2 else torch.full((1, 1, 32, 32), -1.0)
+        return {"mr": mr, "ct": pictures(iteration + 99), "synthetic_ct": mr}
+
+    assert run(Alarms([Generated("synthetic_ct", "ct", "mr")], collapse=False, **QUICK), images) == 9
+
+
 @pytest.mark.parametrize(
     ("loss", "accuracy", "found"),
     [(0.001, 1.0, True), (0.001, 0.9, False), (0.1, 1.0, False), (0.001, None, True)],
@@ -118,9 +126,7 @@ def test_slices_of_air_are_not_taken_for_copies() -> None:
 def test_a_discriminator_has_won_when_its_loss_vanishes_and_it_is_always_right(
     loss: float, accuracy: float | None, found: bool
 ) -> None:
-    figures = {"discriminator_ct": loss} | (
-        {} if accuracy is None else {"discriminator_ct_accuracy": accuracy}
-    )
+    figures = {"discriminator_ct": loss} | ({} if accuracy is None else {"discriminator_ct_accuracy": accuracy})
     alarms = Alarms(discriminators=["discriminator_ct"], every=10, patience=3)
     raised = run(alarms, lambda _: {}, iterations=100, losses=lambda _: figures)
     assert (raised == 30) is found
@@ -177,13 +183,24 @@ def test_a_resumed_run_raises_at_the_same_iteration() -> None:
         assert iteration == whole
 
 
+def test_a_resumed_run_has_the_same_state() -> None:
+    whole, first, second = (Alarms(CYCLEGAN, ["discriminator_ct"], every=5) for _ in range(3))
+    for iteration in range(1, 24):
+        part = first if iteration <= 12 else second
+        if iteration == 13:
+            second.load_state_dict(first.state_dict())
+        for alarms in (whole, part):
+            alarms.check({"discriminator_ct": iteration / 10}, step(iteration), iteration)
+    mine, other = second.state_dict(), whole.state_dict()
+    torch.testing.assert_close(mine.pop("thumbnails"), other.pop("thumbnails"), rtol=0, atol=0)
+    assert mine == other and other["sums"]
+
+
 def test_a_watched_name_that_does_not_exist_is_a_setting_error() -> None:
     with pytest.raises(SettingError, match="'discriminator_mr', but this training has discriminator_ct"):
         Alarms(discriminators=["discriminator_mr"]).check({"discriminator_ct": 1.0}, None, 1)
     with pytest.raises(SettingError, match="'synthetic_mr'"):
-        Alarms(CYCLEGAN, every=1).check(
-            {}, {"mr": pictures(0), "ct": pictures(1), "synthetic_ct": pictures(2)}, 1
-        )
+        Alarms(CYCLEGAN, every=1).check({}, {"mr": pictures(0), "ct": pictures(1), "synthetic_ct": pictures(2)}, 1)
 
 
 def test_images_are_looked_at_only_when_due() -> None:

@@ -69,12 +69,8 @@ def stored(ras: np.ndarray, order: tuple[int, ...], signs: tuple[int, ...]) -> t
 
 @pytest.mark.parametrize(("level", "width"), [(40, 400), (500, 2000), (-600, 1500)])
 def test_a_window_is_linear_between_its_ends(level: float, width: float) -> None:
-    hounsfield = np.array(
-        [level - width, level - width / 2, level - width / 4, level, level + width / 2, 4000]
-    )
-    np.testing.assert_allclose(
-        Window(level, width)(hounsfield.astype(np.int16)), [0, 0, 0.25, 0.5, 1, 1], atol=1e-6
-    )
+    hounsfield = np.array([level - width, level - width / 2, level - width / 4, level, level + width / 2, 4000])
+    np.testing.assert_allclose(Window(level, width)(hounsfield.astype(np.int16)), [0, 0, 0.25, 0.5, 1, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize(("order", "signs"), PERMUTATIONS)
@@ -106,9 +102,7 @@ def test_right_left_anterior_posterior_superior_inferior_are_where_the_letters_s
 
 
 @pytest.mark.parametrize(("order", "signs"), PERMUTATIONS[::5])
-def test_pictures_do_not_depend_on_how_the_file_stores_its_axes(
-    order: tuple[int, ...], signs: tuple[int, ...]
-) -> None:
+def test_pictures_do_not_depend_on_how_the_file_stores_its_axes(order: tuple[int, ...], signs: tuple[int, ...]) -> None:
     ras = body()
     straight = CaseVolumes.from_stored(ras, ras, np.diag([*SPACING, 1.0]))
     array, affine = stored(ras, order, signs)
@@ -284,8 +278,7 @@ def test_thin_volumes_can_be_drawn(shape: tuple[int, int, int], tmp_path: Path) 
 def test_memory_does_not_grow_with_the_volume(tmp_path: Path) -> None:
     shape = (448, 448, 200)
     mr, synthetic, reference = (
-        np.memmap(tmp_path / f"{name}.raw", dtype=np.int16, mode="w+", shape=shape)
-        for name in ("mr", "sct", "ct")
+        np.memmap(tmp_path / f"{name}.raw", dtype=np.int16, mode="w+", shape=shape) for name in ("mr", "sct", "ct")
     )
     for array in (mr, synthetic, reference):
         array[100:300, 100:300] = 300
@@ -364,9 +357,7 @@ def test_no_person_account_or_machine_is_named(tmp_path: Path, monkeypatch: pyte
         "output_dir": "/home/jdoe/out",
         "ckpts": ["~jdoe/m.pt"],
     }
-    write_case_report(
-        folder, "case_1", body(), body(), np.eye(4), warnings=["/mnt/secretproject/x/mr.nii is odd."]
-    )
+    write_case_report(folder, "case_1", body(), body(), np.eye(4), warnings=["/mnt/secretproject/x/mr.nii is odd."])
     write_failed_case(folder, "case_2", "'/home/jdoe/data/ct.nii' and /Users/jdoe/mr.nii differ.")
     manifest = Manifest("mr_to_ct", "inference", settings=settings)
     manifest.add_warning("/home/jdoe has no space left.")
@@ -416,9 +407,7 @@ def test_a_training_sheet_shows_each_image_upright(shape: tuple[int, ...], tmp_p
 
 def test_loss_curves_draw_a_panel_for_each_figure(tmp_path: Path) -> None:
     log = tmp_path / "losses.csv"
-    rows = [
-        f"{epoch},{name},{1 / epoch}" for epoch in range(1, 21) for name in ("cycle_mr", "mae", "d", "e", "f")
-    ]
+    rows = [f"{epoch},{name},{1 / epoch}" for epoch in range(1, 21) for name in ("cycle_mr", "mae", "d", "e", "f")]
     log.write_text("\n".join(["epoch,name,value", *rows, "1,rare,nan"]))
     picture = imread(loss_curves(log, tmp_path / "losses.png"))
     assert picture.shape[:2] == (2 * 190, 4 * 300)

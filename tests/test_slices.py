@@ -20,7 +20,7 @@ def _write(path, array, affine):
 def _patient(folder, name, shape=(48, 40, 12), seed=0, axes=(1, 1, 1)):
     """An ellipse of muscle with a bright and a dark part, the same in MR and CT."""
     rng = np.random.default_rng(seed)
-    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    x, y, _ = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
     body = x**2 + y**2 < 0.8
     bone = (x - 0.3) ** 2 + (y + 0.2) ** 2 < 0.03
     mr = np.where(bone, 20, np.where(body, 300 + 500 * (y > 0.3), 2)) + rng.integers(0, 3, shape)
@@ -98,7 +98,9 @@ def test_a_view_depends_on_seed_epoch_and_index_alone(tmp_path):
 
 def test_unpaired_views_come_from_different_places(tmp_path):
     mr, ct = _prepared(tmp_path, patients=1)
-    views = TranslationViews(mr, ct, crop_size=(32, 32), views_per_epoch=20, augmentation={"rotation": 0, "flip": False})
+    views = TranslationViews(
+        mr, ct, crop_size=(32, 32), views_per_epoch=20, augmentation={"rotation": 0, "flip": False}
+    )
     bone = [(v["mr"][0].argmin(), v["ct"][0].argmax()) for v in (views[i] for i in range(20))]
     assert len({(int(a) - int(b)) for a, b in bone}) > 5
 
@@ -138,7 +140,12 @@ def test_pair_on_two_grids_is_refused_by_name(tmp_path):
     case = _patient(tmp_path, "p")
     smaller = _patient(tmp_path / "other", "p", shape=(40, 40, 12))
     cases = TrainingCases([Case("p", case.mr, smaller.ct)], [Case("p", case.mr, smaller.ct)], [])
-    options = {"cache_dir": tmp_path / "cache", "spacing": (2.0, 2.0, None), "crop_size": (16, 16), "views_per_epoch": 1}
+    options = {
+        "cache_dir": tmp_path / "cache",
+        "spacing": (2.0, 2.0, None),
+        "crop_size": (16, 16),
+        "views_per_epoch": 1,
+    }
     with pytest.raises(InputError, match=r"MR and CT of p lie on different grids"):
         translation_views(cases, paired=True, **options)
 

@@ -98,7 +98,7 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path):
 def test_a_run_is_never_overwritten(tmp_path):
     train(tmp_path, 1)
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    with pytest.raises(OutputError, match="already holds a run.*--resume true"):
+    with pytest.raises(OutputError, match=r"already holds a run.*--resume true"):
         train(tmp_path, 1)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 

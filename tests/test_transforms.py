@@ -46,7 +46,7 @@ def test_reference_is_the_percentile_inside_the_mask():
 
 @pytest.mark.parametrize(("modality", "air", "tissue"), [("MR", 3.0, 400.0), ("CT", -1000.0, 40.0)])
 def test_body_is_the_largest_object_with_its_holes_filled(modality, air, tissue):
-    x, y, z = np.meshgrid(*[np.arange(n) * s for n, s in ((96, 1.0), (80, 1.0), (20, 3.0))], indexing="ij")
+    x, y, _ = np.meshgrid(*[np.arange(n) * s for n, s in ((96, 1.0), (80, 1.0), (20, 3.0))], indexing="ij")
     body = (x - 48) ** 2 / 40**2 + (y - 40) ** 2 / 30**2 < 1
     cavity = (x - 48) ** 2 + (y - 40) ** 2 < 10**2
     couch = (y > 76) & (x > 20) & (x < 70)

@@ -72,8 +72,8 @@ class TranslationStep:
         for module in (self.generators, self.discriminators):
             _share_weights(module)
         self.optimisers = {
-            "generators": torch.optim.Adam(self.generators.parameters(), learning_rate, betas=tuple(betas)),
-            "discriminators": torch.optim.Adam(self.discriminators.parameters(), learning_rate, betas=tuple(betas)),
+            "generators": torch.optim.Adam(self.generators.parameters(), learning_rate, betas=(betas[0], betas[1])),
+            "discriminators": torch.optim.Adam(self.discriminators.parameters(), learning_rate, betas=(betas[0], betas[1])),
         }
         self.schedules = {
             name: torch.optim.lr_scheduler.LambdaLR(
@@ -183,7 +183,7 @@ class TranslationStep:
 def _fast_layout(networks: nn.ModuleDict) -> nn.ModuleDict:
     """Channels last: on a CPU the gradient of a one-channel 7 x 7 convolution is twenty times faster so."""
     flat = all(p.ndim <= 4 for p in networks.parameters())
-    return networks.to(memory_format=torch.channels_last) if flat else networks
+    return networks.to(memory_format=torch.channels_last) if flat else networks  # type: ignore[call-overload]
 
 
 def _share_weights(module: nn.Module) -> None:
@@ -194,7 +194,7 @@ def _share_weights(module: nn.Module) -> None:
 
 
 def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean gradient over processes. (DistributedDataParallel allows one forward pass per backward; a cycle needs two.)"""
+    """Mean gradient over processes; DistributedDataParallel allows one forward pass per backward, a cycle needs two."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return
     gradients = [p.grad for p in parameters if p.grad is not None]

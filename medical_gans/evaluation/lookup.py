@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from medical_gans.baselines import IntensityLookup
 from medical_gans.errors import InputError
-from medical_gans.io import Volume, find_training_cases, whole_file
+from medical_gans.io import find_training_cases, whole_file
 from medical_gans.pairs import Pair, read_pair
-from medical_gans.transforms import body_mask, mr_reference_intensity, normalise_mr
+from medical_gans.transforms import mr_reference_intensity, normalise_mr
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class LookupBaseline:
 
     def __call__(self, pair: Pair) -> np.ndarray:
         """HU on the grid of the pair."""
-        return self.table(_unit_intensity(pair.mr))
+        return self.table(_unit_intensity(pair))
 
     def save(self, path: Path) -> Path:
         """Write the table as JSON, which `from_source` takes.
@@ -76,8 +76,8 @@ def _training_pairs(source: Path) -> Iterator[tuple[np.ndarray, np.ndarray, np.n
         except InputError as error:
             logger.warning("The lookup table is fitted without %s: %s", case.name, error)
             continue
-        yield _unit_intensity(pair.mr), pair.ct.array, pair.mask
+        yield _unit_intensity(pair), pair.ct.array, pair.mask
 
 
-def _unit_intensity(mr: Volume) -> np.ndarray:
-    return normalise_mr(mr.array, mr_reference_intensity(mr.array, body_mask(mr.array, mr.spacing)))
+def _unit_intensity(pair: Pair) -> np.ndarray:
+    return normalise_mr(pair.mr.array, mr_reference_intensity(pair.mr.array, pair.mask))

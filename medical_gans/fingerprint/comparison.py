@@ -23,9 +23,7 @@ _EMPTY_FRACTION = 0.01
 _SATURATED_FRACTION = 0.05
 _SPACINGS = ("spacing_1", "spacing_2", "spacing_3")
 _EXTENTS = ("extent_1", "extent_2", "extent_3")
-_BACKGROUND = {
-    "background": "the background has {value:.2f} (training: {low:.2f} to {high:.2f}, where -1 is black)"
-}
+_BACKGROUND = {"background": "the background has {value:.2f} (training: {low:.2f} to {high:.2f}, where -1 is black)"}
 _FRAMING = {
     "body_volume": "the body has {value:.3g} litres (training: {low:.3g} to {high:.3g})",
     "body_fraction": "the body fills {value:.0%} of the volume (training: {low:.0%} to {high:.0%})",
@@ -65,9 +63,7 @@ class Fingerprint:
         """
         found = [figures for array, spacing in volumes if (figures := measure(array, spacing, modality))]
         if not found:
-            raise InputError(
-                f"No {modality} of the training set shows a body, so its fingerprint cannot be taken."
-            )
+            raise InputError(f"No {modality} of the training set shows a body, so its fingerprint cannot be taken.")
         return cls.from_measurements(found, modality=modality, anatomy=anatomy)
 
     @classmethod
@@ -240,9 +236,7 @@ class Fingerprint:
 
     def _figure(self, figures: Measurement, name: str) -> str:
         spread = self.scalars[name]
-        return (_BACKGROUND | _FRAMING)[name].format(
-            value=figures.scalars[name], low=spread.low, high=spread.high
-        )
+        return (_BACKGROUND | _FRAMING)[name].format(value=figures.scalars[name], low=spread.low, high=spread.high)
 
     def _outside(self, figures: Measurement, names: Sequence[str]) -> list[str]:
         """Which of the figures no case like those of training has."""

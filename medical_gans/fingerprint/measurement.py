@@ -110,9 +110,7 @@ def _border(body: np.ndarray) -> float:
     A whole head is cut by the lower face at most, so that the median is near 0; a limb that fills the field
     of view is cut on several sides.
     """
-    return float(
-        np.median([(body.take(0, axis).mean() + body.take(-1, axis).mean()) / 2 for axis in range(3)])
-    )
+    return float(np.median([(body.take(0, axis).mean() + body.take(-1, axis).mean()) / 2 for axis in range(3)]))
 
 
 def _rim(unit: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> float | None:

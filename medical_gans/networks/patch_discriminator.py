@@ -38,7 +38,7 @@ def patch_discriminator(
         channels=width,
         in_channels=in_channels,
         num_layers_d=layers,
-        norm=None if norm == "none" else norm.upper(),
+        norm=None if norm == "none" else norm.upper(),  # type: ignore[arg-type]  # MONAI takes None, says str
         bias=norm == "none",
     )
     if spectral_norm:

@@ -12,7 +12,7 @@ STRIDE = 4
 """Spatial sizes given to the generator must be multiples of this."""
 
 
-_NORMS = {
+_NORMS: dict[str, dict[int, type[nn.Module]]] = {
     "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
     "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
 }
@@ -102,16 +102,12 @@ def _norm(spatial_dims: int, channels: int, norm: str) -> list[nn.Module]:
     return [_NORMS[norm][spatial_dims](channels)]
 
 
-def _convolution(
-    spatial_dims: int, in_channels: int, out_channels: int, norm: str, stride: int = 1
-) -> list[nn.Module]:
+def _convolution(spatial_dims: int, in_channels: int, out_channels: int, norm: str, stride: int = 1) -> list[nn.Module]:
     conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, stride=stride, padding=1)
     return [conv, *_norm(spatial_dims, out_channels, norm)]
 
 
-def _upsampling(
-    spatial_dims: int, in_channels: int, out_channels: int, norm: str, upsampling: str
-) -> list[nn.Module]:
+def _upsampling(spatial_dims: int, in_channels: int, out_channels: int, norm: str, upsampling: str) -> list[nn.Module]:
     if upsampling == "resize":
         return [nn.Upsample(scale_factor=2.0), *_convolution(spatial_dims, in_channels, out_channels, norm)]
     transposed = Conv[Conv.CONVTRANS, spatial_dims]
@@ -136,4 +132,6 @@ def _initialise(generator: nn.Module, norm: str) -> None:
         for module in generator.modules():
             if isinstance(module, ResidualBlock):
                 # the branch begins as nothing, so that depth does not scale the features (Zhang et al. 2019, Fixup)
-                nn.init.zeros_(module.branch[-1].weight)
+                last = module.branch[-1]
+                assert isinstance(last, nn.modules.conv._ConvNd)
+                nn.init.zeros_(last.weight)

@@ -71,9 +71,7 @@ def write_case_report(
     }
     for kind, array in given.items():
         if array is not None and array.shape != mr.shape:
-            raise InputError(
-                f"{name}: {kind} has shape {array.shape} but the MR has {mr.shape}; both need one grid."
-            )
+            raise InputError(f"{name}: {kind} has shape {array.shape} but the MR has {mr.shape}; both need one grid.")
     place = check_writable(Path(folder) / CASES_FOLDER / name)
     volumes = CaseVolumes.from_stored(
         mr,
@@ -101,9 +99,7 @@ def write_case_report(
     return place
 
 
-def write_failed_case(
-    folder: str | Path, name: str, reason: str, *, inputs: Mapping[str, str] | None = None
-) -> Path:
+def write_failed_case(folder: str | Path, name: str, reason: str, *, inputs: Mapping[str, str] | None = None) -> Path:
     """Record a case that had to be skipped, and the sentence that says why.
 
     Raises:

@@ -106,9 +106,7 @@ class Manifest:
         """
         path = Path(folder) / "manifest.json"
         with whole_file(path) as temporary:
-            temporary.write_text(
-                json.dumps(self.as_dict(folder), indent=1, allow_nan=False), encoding="utf-8"
-            )
+            temporary.write_text(json.dumps(self.as_dict(folder), indent=1, allow_nan=False), encoding="utf-8")
         return path
 
 
@@ -116,9 +114,7 @@ def sha256(path: str | Path) -> str:
     """Hash of a file; of a folder (a DICOM series), of the names and hashes of all files in it."""
     path = Path(path)
     if path.is_dir():
-        lines = [
-            f"{sha256(f)}  {f.relative_to(path).as_posix()}\n" for f in sorted(path.rglob("*")) if f.is_file()
-        ]
+        lines = [f"{sha256(f)}  {f.relative_to(path).as_posix()}\n" for f in sorted(path.rglob("*")) if f.is_file()]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -126,9 +126,7 @@ def _index(records: Sequence[Mapping[str, Any]]) -> str:
         )
     means = ""
     if names and len(records) > 1:
-        cells = "".join(
-            f'<td class="n">{_mean([r["metrics"].get(name) for r in records])}</td>' for name in names
-        )
+        cells = "".join(f'<td class="n">{_mean([r["metrics"].get(name) for r in records])}</td>' for name in names)
         means = f"<tfoot><tr><td></td><td>mean &plusmn; SD</td><td></td>{cells}<td></td></tr></tfoot>"
     return (
         f'<div class="scroll"><table><thead><tr><th></th><th>case</th><th>status</th>{heads}'
@@ -169,9 +167,7 @@ def _plain_table(rows: Sequence[Mapping[str, str | float]]) -> str:
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
     heads = "".join(f"<th>{_label(name)}</th>" for name in names)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_figure(row.get(name))}</td>" for name in names) + "</tr>" for row in rows
-    )
+    body = "".join("<tr>" + "".join(f"<td>{_figure(row.get(name))}</td>" for name in names) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

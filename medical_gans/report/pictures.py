@@ -139,9 +139,7 @@ def contact_sheet(case: CaseVolumes, path: Path, *, tile: float = 180.0) -> Path
     for number, row in enumerate(rows):
         top = number * block + 22
         for place, index in enumerate(row):
-            sheet.words(
-                f"{case.position(AXIAL, index):.0f} mm", (left + (place + 0.5) * width, top - 11), faint=True
-            )
+            sheet.words(f"{case.position(AXIAL, index):.0f} mm", (left + (place + 0.5) * width, top - 11), faint=True)
         for line, panel in enumerate(columns):
             y = top + line * (height + 2)
             drawn = [_reduced(panel.draw(AXIAL, index), int(tile)) for index in row]

@@ -94,9 +94,7 @@ class Sheet:
                 path_effects=[withStroke(linewidth=2, foreground="black")],
             )
 
-    def words(
-        self, text: str, centre: tuple[float, float], *, faint: bool = False, turned: bool = False
-    ) -> None:
+    def words(self, text: str, centre: tuple[float, float], *, faint: bool = False, turned: bool = False) -> None:
         """Write a line of text around a point."""
         self.figure.text(
             centre[0] / self.width,

@@ -182,8 +182,13 @@ def test_restored_step_goes_on_bit_for_bit():
 
 
 def test_one_setting_chooses_the_paired_mode():
-    networks = dict(zip(("mr_to_ct", "ct_to_mr", "ct_discriminator", "mr_discriminator"),
-                        (Affine(1.0, 0.0), Affine(1.0, 0.0), Mean(1.0), Mean(1.0)), strict=True))
+    networks = dict(
+        zip(
+            ("mr_to_ct", "ct_to_mr", "ct_discriminator", "mr_discriminator"),
+            (Affine(1.0, 0.0), Affine(1.0, 0.0), Mean(1.0), Mean(1.0)),
+            strict=True,
+        )
+    )
     assert isinstance(translation_step(paired=True, **networks), PairedTranslation)
     assert isinstance(translation_step(paired=False, **networks), CycleGan)
 

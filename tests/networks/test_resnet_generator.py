@@ -32,8 +32,10 @@ def test_smallest_generator_equals_scipy_convolutions():
     def convolve(maps, layer):
         weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
         return np.stack(
-            [sum(signal.correlate2d(m, w, "valid") for m, w in zip(maps, row, strict=True)) + b
-             for row, b in zip(weight, bias, strict=True)]
+            [
+                sum(signal.correlate2d(m, w, "valid") for m, w in zip(maps, row, strict=True)) + b
+                for row, b in zip(weight, bias, strict=True)
+            ]
         )
 
     def pad(maps, width, mode):

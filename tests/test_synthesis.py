@@ -1,0 +1,297 @@
+"""Synthesis puts every HU where its MR voxel was, whatever the file's axes, the planes and the spacing."""
+
+import itertools
+import tracemalloc
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+from torch import nn
+
+from medical_gans.errors import InputError, SettingError
+from medical_gans.io import Volume
+from medical_gans.networks import ResnetGenerator
+from medical_gans.synthesis import SliceSynthesis
+from medical_gans.synthesis import generators as generators_module
+from medical_gans.transforms import HOUNSFIELD_KNOTS, MR_CEILING
+
+SHAPE = (44, 52, 36)
+SPACING = (1.5, 1.0, 2.0)
+HU, UNIT = np.transpose(HOUNSFIELD_KNOTS)
+
+
+def volume(array: np.ndarray, affine: np.ndarray | None = None, spacing=SPACING) -> Volume:
+    return Volume(array, np.diag([*spacing, 1.0]) if affine is None else affine, "mr.nii.gz")
+
+
+def phantom(shape=SHAPE) -> np.ndarray:
+    """A box of tissue with three lumps, none of which any flip or permutation maps to another."""
+    mr = np.zeros(shape, dtype=np.int16)
+    mr[8:36, 8:44, 6:30] = 400
+    mr[12:18, 14:24, 9:13] = 800
+    mr[28:32, 12:16, 20:26] = 600
+    mr[14:18, 36:40, 22:24] = 100
+    return mr
+
+
+class Identity(nn.Module):
+    """Gives back what it gets, so that HU are a known function of the MR voxel alone."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+class Constant(nn.Module):
+    def __init__(self, hounsfield: float) -> None:
+        super().__init__()
+        self.unit = float(np.interp(hounsfield, HU, UNIT))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(images, self.unit)
+
+
+class Ramp(nn.Module):
+    """HU that grow along the first axis of the image, whatever the image shows."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        unit = torch.linspace(-1, 1, images.shape[2])
+        return unit[:, None].expand(images.shape).clone()
+
+
+class Neighbour(nn.Module):
+    """The first of the stacked slices, in every channel."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[:, :1].expand(images.shape).clone()
+
+
+class BySize(nn.Module):
+    """-500 HU on images as wide as they are in axial slices of `phantom`, else 300 or 1000 HU."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows, columns = images.shape[2:]
+        hounsfield = {(44, 52): -500.0, (44, 36): 300.0, (52, 36): 1000.0}[rows, columns]
+        return torch.full_like(images, float(np.interp(hounsfield, HU, UNIT)))
+
+
+def random_generator(**options) -> nn.Module:
+    torch.manual_seed(0)
+    generator = ResnetGenerator(**{"width": 4, "blocks": 1, **options})
+    for parameter in generator.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_normal_(parameter)
+    return generator
+
+
+def hounsfield_of(mr: np.ndarray, reference: float) -> np.ndarray:
+    """What `Identity` must give, by numpy alone."""
+    unit = np.clip(mr * 2 / (MR_CEILING * reference) - 1, -1, 1)
+    return np.rint(np.interp(unit, UNIT, HU))
+
+
+def reference_intensity(mr: np.ndarray) -> float:
+    return float(np.percentile(mr[8:36, 8:44, 6:30], 99))
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_every_voxel_gets_the_hounsfield_of_its_own_intensity(plane):
+    mr = phantom()
+    made = SliceSynthesis([Identity()], planes=[plane])(volume(mr))
+    inside = mr > 0
+    np.testing.assert_array_equal(made.hounsfield[inside], hounsfield_of(mr, 800.0)[inside])
+    assert made.hounsfield.dtype == np.int16
+    assert made.standard_deviation is None
+
+
+ORIENTATIONS = [
+    np.array(list(zip(axes, flips, strict=True)))
+    for axes in itertools.permutations(range(3))
+    for flips in ((1, 1, 1), (-1, 1, -1), (1, -1, -1), (-1, -1, -1))
+]
+
+
+@pytest.mark.parametrize(
+    "orientation", ORIENTATIONS, ids=lambda o: "".join(nibabel.orientations.ornt2axcodes(o))
+)
+def test_an_mr_stored_along_other_axes_gives_the_same_ct_along_those_axes(orientation, synthesised):
+    synthesis, original = synthesised
+    mr = phantom()
+    stored = apply_orientation(mr, orientation)
+    affine = np.diag([*SPACING, 1.0]) @ inv_ornt_aff(orientation, SHAPE)
+    made = synthesis(volume(stored, affine))
+    assert made.affine is affine
+    np.testing.assert_array_equal(made.hounsfield, apply_orientation(original.hounsfield, orientation))
+    np.testing.assert_array_equal(
+        made.standard_deviation, apply_orientation(original.standard_deviation, orientation)
+    )
+
+
+@pytest.fixture(scope="module")
+def synthesised():
+    synthesis = SliceSynthesis(
+        [random_generator()], spacing=(2.0, 2.0, None), planes=["axial", "coronal", "sagittal"], flips=True
+    )
+    return synthesis, synthesis(volume(phantom()))
+
+
+def test_an_oblique_mr_gives_its_ct_on_the_oblique_grid():
+    angle = np.deg2rad(25)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    tilt = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ tilt @ np.diag(SPACING)
+    affine[:3, 3] = (-31.4, 15.9, 26.5)
+    mr = phantom()
+    made = SliceSynthesis([Identity()])(volume(mr, affine))
+    np.testing.assert_array_equal(made.affine, affine)
+    np.testing.assert_array_equal(made.hounsfield[mr > 0], hounsfield_of(mr, 800.0)[mr > 0])
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+@pytest.mark.parametrize("spacing", [(0.7, 0.7, 0.9), (1.9, 1.3, 2.7)])
+def test_another_spacing_in_the_network_leaves_content_in_place(plane, spacing):
+    """A smooth blob comes back with its centre within a tenth of a voxel."""
+    grid = np.meshgrid(*(np.arange(n, dtype=float) for n in SHAPE), indexing="ij")
+    centre = (19.3, 28.6, 16.2)
+    distance = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, centre, SPACING, strict=True))
+    mr = (100 + 900 * np.exp(-distance / (2 * 8.0**2))).astype(np.int16)
+    kept = SliceSynthesis([Identity()], planes=[plane])(volume(mr)).hounsfield.astype(float)
+    made = SliceSynthesis([Identity()], planes=[plane], spacing=spacing)(volume(mr)).hounsfield.astype(float)
+    for other in (kept, made):
+        weights = np.clip(other, -200, None) + 200
+        found = [np.average(g, weights=weights) for g in grid]
+        np.testing.assert_allclose(found, centre, atol=0.1)
+    inner = (slice(12, -12),) * 3
+    assert np.abs(made - kept)[inner].mean() < 40
+
+
+def test_outside_the_body_is_air_and_everything_is_in_range():
+    mr = phantom()
+    made = SliceSynthesis([Constant(300)])(volume(mr)).hounsfield
+    assert (made[mr > 0] == 300).all()
+    far = np.ones(SHAPE, dtype=bool)
+    far[8 - 8 : 36 + 8, 0:, 6 - 5 : 30 + 5] = False  # 8 mm around the body and the grid on which it is found
+    assert far.any() and (made[far] == -1024).all()
+    ramp = SliceSynthesis([Ramp()])(volume(mr)).hounsfield
+    assert ramp.min() == -1024 and ramp.max() <= 3071
+
+
+def test_several_weights_are_averaged_with_their_standard_deviation():
+    mr, values = phantom(), [-100.0, 0.0, 340.0]
+    made = SliceSynthesis([Constant(value) for value in values])(volume(mr))
+    assert made.estimates == 3
+    assert (made.hounsfield[mr > 0] == np.mean(values)).all()
+    assert (made.standard_deviation[mr > 0] == round(np.std(values, ddof=1))).all()
+    assert (made.standard_deviation[0, 0] == 0).all()
+
+
+def test_planes_are_averaged_with_their_standard_deviation():
+    mr, values = phantom(), [-500.0, 300.0, 1000.0]
+    made = SliceSynthesis([BySize()], planes="axial, coronal, sagittal")(volume(mr))
+    assert (made.hounsfield[mr > 0] == round(np.mean(values))).all()
+    assert (made.standard_deviation[mr > 0] == round(np.std(values, ddof=1))).all()
+
+
+def test_flips_average_with_the_left_right_mirror_image():
+    mr = phantom()
+    one = SliceSynthesis([Ramp()])(volume(mr)).hounsfield.astype(float)
+    both = SliceSynthesis([Ramp()], flips=True)(volume(mr)).hounsfield
+    box = (slice(0, 44), slice(8, 44), slice(6, 30))  # widened by 16 mm the body fills the first axis
+    np.testing.assert_allclose(both[box], (one[box] + one[::-1][box]) / 2, atol=1)
+
+
+def test_an_uncertainty_that_is_not_wanted_is_not_kept():
+    made = SliceSynthesis([Constant(0), Constant(9)], uncertainty=False)(volume(phantom()))
+    assert made.standard_deviation is None
+
+
+@pytest.mark.parametrize(
+    ("target", "weights"),
+    [(None, {-1: 1.0}), (4.0, {-2: 1.0}), (3.0, {-2: 0.5, -1: 0.5}), (0.5, {-1: 0.25, 0: 0.75})],
+)
+def test_adjacent_slices_lie_at_the_distance_of_training(target, weights):
+    mr = phantom()
+    made = SliceSynthesis([Neighbour()], adjacent=3, spacing=(None, None, target))(volume(mr)).hounsfield
+    seen = sum(share * np.roll(mr.astype(float), -offset, axis=2) for offset, share in weights.items())
+    inside = np.zeros(SHAPE, dtype=bool)
+    inside[8:36, 8:44, 6:30] = True
+    np.testing.assert_allclose(made[inside], hounsfield_of(seen, 800.0)[inside], atol=1)
+
+
+@pytest.mark.parametrize("batch", [1, 5, 64])
+def test_slices_per_pass_change_nothing(batch):
+    mr, generator = volume(phantom()), random_generator()
+    usual = SliceSynthesis([generator])(mr).hounsfield
+    assert np.abs(SliceSynthesis([generator], slice_batch=batch)(mr).hounsfield - usual).max() <= 1
+
+
+def test_generators_are_copied_so_that_training_goes_on_undisturbed():
+    generator = random_generator().train()
+    before = {name: (tensor.clone(), tensor.stride()) for name, tensor in generator.state_dict().items()}
+    SliceSynthesis([generator])(volume(phantom()))
+    assert generator.training and all(p.requires_grad for p in generator.parameters())
+    for name, tensor in generator.state_dict().items():
+        assert torch.equal(tensor, before[name][0]) and tensor.stride() == before[name][1]
+
+
+def test_a_3d_generator_sees_the_body_at_once_or_in_seamless_blocks(monkeypatch):
+    generator = random_generator(spatial_dims=3, width=2, blocks=0)
+    mr = volume(phantom())
+    whole = SliceSynthesis([generator], flips=True)(mr)
+    assert whole.estimates == 2 and whole.hounsfield[phantom() > 0].std() > 10
+    monkeypatch.setattr(generators_module, "_CPU_BYTES", 1 << 18)
+    assert np.abs(SliceSynthesis([generator], flips=True)(mr).hounsfield - whole.hounsfield).max() <= 1
+
+
+def test_progress_counts_every_slice_of_every_estimate():
+    told = []
+    synthesis = SliceSynthesis([Identity(), Identity()], planes=["axial", "sagittal"], flips=True)
+    synthesis(volume(phantom()), lambda done, total: told.append((done, total)))
+    done, totals = zip(*told, strict=True)
+    assert set(totals) == {done[-1]} and list(done) == sorted(done)
+    assert done[-1] == 4 * 36 + 2 * 44  # a sagittal slice is its own mirror image
+
+
+def test_memory_beyond_input_and_output_does_not_grow_to_float_volumes():
+    """Peak of numpy's memory, of which input and output are 1 each: no float32 (2) or float64 (4) copy fits."""
+    mr = np.asfortranarray(np.pad(phantom(), [(40, 40)] * 3).repeat(2, 2))
+    synthesis = SliceSynthesis([Identity()], slice_batch=1)
+    tracemalloc.start()
+    synthesis(volume(mr, spacing=(1.0, 1.0, 1.0)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.2 * mr.nbytes
+
+
+def test_an_mr_without_a_body_is_refused_by_name():
+    with pytest.raises(InputError, match=r"mr\.nii\.gz shows no body"):
+        SliceSynthesis([Identity()])(volume(np.full(SHAPE, -5, dtype=np.int16)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spacing": (1.0, 1.0)}, "three positive numbers"),
+        ({"spacing": (1.0, 0.0, None)}, "three positive numbers"),
+        ({"spacing": "1.0"}, "three positive numbers"),
+        ({"planes": ["axial", "oblique"]}, "axial, coronal and sagittal"),
+        ({"planes": ["axial", "axial"]}, "at most once"),
+        ({"planes": []}, "axial, coronal and sagittal"),
+        ({"adjacent": 2}, "odd number"),
+        ({"adjacent": 3}, "takes 1 channels"),
+        ({"slice_batch": 0}, "at least 1"),
+        ({"tile": 30}, "multiple of 4"),
+        ({"device": "cuda"}, "no usable GPU"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingError, match=message):
+        SliceSynthesis([random_generator()], **options)
+
+
+def test_no_generator_is_refused():
+    with pytest.raises(SettingError, match="no generator"):
+        SliceSynthesis([])
