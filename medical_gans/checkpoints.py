@@ -97,11 +97,9 @@ def load_checkpoint(path: Path, parts: Mapping[str, Stateful]) -> dict[str, int 
     return state["counters"]
 
 
-def save_weights(path: Path, network: nn.Module, *, half: bool = False) -> None:
-    """Write a flat state dict, as MONAI bundles ship it; in half precision if asked, for the disk only."""
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Write a flat state dict, as MONAI bundles ship it."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    if half:
-        weights = {n: t.half() if t.is_floating_point() else t for n, t in weights.items()}
     with whole_file(path) as temporary:
         torch.save(weights, temporary)
 

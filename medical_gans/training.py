@@ -103,7 +103,6 @@ class StepTrainer(Trainer):
         alarms: stop the run with a plain sentence when training has gone wrong.
         handlers: further ignite handlers (``--tracking mlflow`` adds its own).
         card: what the weights are for, written beside ``model.pt``.
-        half: keep ``model.pt`` in half precision.
 
     Raises:
         OutputError: `output_dir` holds another run and `resume` is false.
@@ -127,7 +126,6 @@ class StepTrainer(Trainer):
         alarms: Alarms | None = None,
         handlers: Sequence[Any] | None = None,
         card: WeightsCard | None = None,
-        half: bool = False,
     ) -> None:
         super().__init__(device, max_epochs, train_data_loader, iteration_update=self._update, handlers=handlers)  # type: ignore[arg-type]
         self.step = step
@@ -139,7 +137,6 @@ class StepTrainer(Trainer):
         self.picture_every = picture_every
         self.alarms = alarms or Alarms()
         self.card = card
-        self.half = half
         self.best = math.inf
         self._sums: dict[str, float] = {}
         self._bar: tqdm | None = None
@@ -236,7 +233,7 @@ class StepTrainer(Trainer):
         self.state.metrics[self.key_metric_name] = score
         if score < self.best:
             self.best = score
-            save_weights(self.output_dir / "model.pt", self.step.shipped, half=self.half)
+            save_weights(self.output_dir / "model.pt", self.step.shipped)
             if self.card is not None:
                 self.card.save(self.output_dir / "model.pt")
 

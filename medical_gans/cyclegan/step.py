@@ -27,7 +27,8 @@ class TranslationStep:
         objective: name of an adversarial objective (`losses.adversarial_objective`).
         adversarial_weight: weight of the adversarial term of the generators.
         gradient_penalty_weight: weight of R1 + R2 on the discriminators' inputs; 0 leaves them out.
-        learning_rate: of Adam, for generators and discriminators alike.
+        learning_rate: of Adam.
+        discriminator_learning_rate: of the discriminators, if another (Heusel et al. 2017); None takes the same.
         betas: of Adam.
         flat_epochs: epochs at the full learning rate.
         decay_epochs: epochs of linear decay that follow.
@@ -48,6 +49,7 @@ class TranslationStep:
         adversarial_weight: float = 1.0,
         gradient_penalty_weight: float = 0.0,
         learning_rate: float = 2e-4,
+        discriminator_learning_rate: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
         flat_epochs: int = 100,
         decay_epochs: int = 100,
@@ -71,9 +73,11 @@ class TranslationStep:
         self.averaged = AveragedModel(self.generators["mr_to_ct"], multi_avg_fn=average, use_buffers=True)
         for module in (self.generators, self.discriminators):
             _share_weights(module)
+        moments = (betas[0], betas[1])
+        judges_rate = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
         self.optimisers = {
-            "generators": torch.optim.Adam(self.generators.parameters(), learning_rate, betas=(betas[0], betas[1])),
-            "discriminators": torch.optim.Adam(self.discriminators.parameters(), learning_rate, betas=(betas[0], betas[1])),
+            "generators": torch.optim.Adam(self.generators.parameters(), learning_rate, betas=moments),
+            "discriminators": torch.optim.Adam(self.discriminators.parameters(), judges_rate, betas=moments),
         }
         self.schedules = {
             name: torch.optim.lr_scheduler.LambdaLR(
