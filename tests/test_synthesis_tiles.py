@@ -15,12 +15,14 @@ from medical_gans.transforms import unit_to_hounsfield
 
 def generator(dims: int, norm: str, upsampling: str = "resize") -> nn.Module:
     torch.manual_seed(0)
-    options = {"width": 4, "blocks": 1} if dims == 2 else {"width": 2, "blocks": 0}
+    options = {"width": 4, "blocks": 1} if dims == 2 else {"width": 4, "blocks": 0}
     made = ResnetGenerator(spatial_dims=dims, norm=norm, upsampling=upsampling, **options).eval()
     for name, tensor in made.state_dict().items():
         if tensor.ndim > 1:
             nn.init.kaiming_normal_(tensor)
-        elif name.endswith(("running_mean", "running_var")):
+        elif name.endswith("running_mean"):
+            tensor.uniform_(-0.5, 0.5)
+        elif name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
     return made
 

@@ -28,6 +28,8 @@ class TranslationStep:
         adversarial_weight: weight of the adversarial term of the generators.
         gradient_penalty_weight: weight of R1 + R2 on the discriminators' inputs; 0 leaves them out.
         learning_rate: of Adam.
+        fine_tuning_rate: learning rate of the shipped generator relative to the others'; small where it starts from
+            good weights and they do not.
         discriminator_learning_rate: of the discriminators, if another (Heusel et al. 2017); None takes the same.
         betas: of Adam.
         flat_epochs: epochs at the full learning rate.
@@ -49,6 +51,7 @@ class TranslationStep:
         adversarial_weight: float = 1.0,
         gradient_penalty_weight: float = 0.0,
         learning_rate: float = 2e-4,
+        fine_tuning_rate: float = 1.0,
         discriminator_learning_rate: float | None = None,
         betas: tuple[float, float] = (0.5, 0.999),
         flat_epochs: int = 100,
@@ -74,9 +77,13 @@ class TranslationStep:
         for module in (self.generators, self.discriminators):
             _share_weights(module)
         moments = (betas[0], betas[1])
+        groups = [
+            {"params": list(g.parameters()), "lr": learning_rate * (fine_tuning_rate if n == "mr_to_ct" else 1.0)}
+            for n, g in self.generators.items()
+        ]
         judges_rate = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
         self.optimisers = {
-            "generators": torch.optim.Adam(self.generators.parameters(), learning_rate, betas=moments),
+            "generators": torch.optim.Adam(groups, learning_rate, betas=moments),
             "discriminators": torch.optim.Adam(self.discriminators.parameters(), judges_rate, betas=moments),
         }
         self.schedules = {

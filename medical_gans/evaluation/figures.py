@@ -33,7 +33,9 @@ DEFINITIONS = {
     "dice_air": "Dice of the voxels below -200 HU in the mask",
     "dice_bone": "Dice of the voxels above 250 HU in the mask",
 }
-STATISTICS = {
+TERMS = {
+    "mask": "voxels that are judged: the mask given with the case or, without one, the body on the CT (above -400 HU, "
+    "largest part, holes filled)",
     "patients": "how many have the figure: one without bone has no mae_bone, an exact copy no psnr",
     "standard_deviation": "over patients, with n - 1",
     "interval_95": "95 % percentile bootstrap interval of the mean, patients drawn anew 9999 times; "
@@ -58,11 +60,10 @@ def plain_figures(figures: Figures) -> dict[str, float | None]:
 
 
 def summarise(rows: Rows, seed: int = 0) -> Summary:
-    """Statistics over patients, see `STATISTICS`; what is not defined is None."""
+    """Statistics over patients, see `TERMS`; what is not defined is None."""
     methods = dict.fromkeys(method for figures in rows.values() for method in figures)
     return {
-        method: {name: _statistics(_finite(rows, method, name), seed) for name in DEFINITIONS}
-        for method in methods
+        method: {name: _statistics(_finite(rows, method, name), seed) for name in DEFINITIONS} for method in methods
     }
 
 
@@ -100,7 +101,7 @@ def write_json(path: Path, rows: Rows, summary: Summary, **about: Any) -> Path:
             for case, methods in rows.items()
         },
         "summary": summary,
-        "definitions": DEFINITIONS | STATISTICS,
+        "definitions": DEFINITIONS | TERMS,
     }
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -147,8 +147,7 @@ class TranslationEvaluation:
         if lookup is not None:
             hounsfield["lookup"] = lookup(pair)
         figures: dict[str, Figures] = {
-            method: synthetic_ct_metrics(array, pair.ct.array, pair.mask)
-            for method, array in hounsfield.items()
+            method: synthetic_ct_metrics(array, pair.ct.array, pair.mask) for method, array in hounsfield.items()
         }
         judged = time.perf_counter()
         for warning in warnings:
@@ -200,7 +199,7 @@ class TranslationEvaluation:
         elif lookup.fitted:
             lookup.save(self.output_dir / "lookup.json")
         if rows:
-            masks = {case.name: "given" if case.mask else "body of the CT" for case in self.cases}
+            masks = {case.name: "given" if case.mask else "body of the CT" for case in self.cases if case.name in rows}
             write_csv(self.output_dir / "metrics.csv", rows)
             write_json(self.output_dir / "metrics.json", rows, summary, masks=masks, failures=dict(failures))
         settings = self.manifest.settings
@@ -208,9 +207,7 @@ class TranslationEvaluation:
         self.manifest.write(self.output_dir)
         if rows:
             count = f"{len(rows)} patient{'s' * (len(rows) != 1)}"
-            print(
-                f"Mean over {count}, inside the mask", text_table(summary), *self.manifest.warnings, sep="\n"
-            )
+            print(f"Mean over {count}, inside the mask", text_table(summary), *self.manifest.warnings, sep="\n")
         logger.info("Results are in %s; begin with its report.html.", self.output_dir)
 
 

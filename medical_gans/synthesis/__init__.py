@@ -4,4 +4,11 @@ from medical_gans.synthesis.cohort import CaseEvaluator
 from medical_gans.synthesis.volume import SliceSynthesis, SyntheticCT
 from medical_gans.synthesis.weights import TrainedGenerators, load_generators, training_card
 
-__all__ = ["CaseEvaluator", "SliceSynthesis", "SyntheticCT", "TrainedGenerators", "load_generators", "training_card"]
+__all__ = [
+    "CaseEvaluator",
+    "SliceSynthesis",
+    "SyntheticCT",
+    "TrainedGenerators",
+    "load_generators",
+    "training_card",
+]

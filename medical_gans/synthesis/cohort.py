@@ -70,6 +70,7 @@ class CaseEvaluator(Evaluator):
         processes = distributed.get_world_size() if distributed.is_initialized() else 1
         self.cases = list(cases)[rank::processes]
         super().__init__(device, self.cases, iteration_update=self._update)
+        self.logger.setLevel(logging.CRITICAL)  # of epochs and of errors that are told below
         self.is_first = rank == 0
         self.is_only_case = len(cases) == 1
         self.output_dir = Path(output_dir)
@@ -100,6 +101,7 @@ class CaseEvaluator(Evaluator):
         together = distributed.is_initialized()
         group = distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT) if together else None
         quiet = None if self.is_first else True
+        logger.info("Cases to translate on %s: %d", self.state.device, len(self.cases))
         self._bar = tqdm(total=len(self.cases), desc="cases", unit="case", disable=quiet)
         with self.manifest.timed("cases"), logging_redirect_tqdm(), self._bar:
             if self.cases:

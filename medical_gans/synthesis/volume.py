@@ -253,9 +253,7 @@ def _check(
 ) -> None:
     edges = [edge for edge in spacing if edge is not None]
     if len(spacing) != 3 or any(not isinstance(edge, int | float) or edge <= 0 for edge in edges):
-        raise SettingError(
-            f"spacing is {spacing}; give three positive numbers in mm, null to keep an axis."
-        )
+        raise SettingError(f"spacing is {spacing}; give three positive numbers in mm, null to keep an axis.")
     if not planes or not set(planes) <= set(PLANES) or len(set(planes)) < len(planes):
         raise SettingError(
             f"planes is {list(planes)}; choose from axial, coronal and sagittal, each at most once."

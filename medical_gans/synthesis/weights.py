@@ -60,7 +60,7 @@ def load_generators(
     files = [Path(weights)] if isinstance(weights, str | Path) else [Path(file) for file in weights]
     if not files:
         raise SettingError("weights is empty. Give at least one weights file.")
-    cards = {file.name: card for file in files if (card := WeightsCard.of(file)) is not None}
+    cards = {file: card for file in files if (card := WeightsCard.of(file)) is not None}
     _check_alike(cards, adjacent)
     generators = [load_weights(copy.deepcopy(network), file) for file in files]
     if not cards:
@@ -76,17 +76,17 @@ def load_generators(
     return TrainedGenerators(generators, files, card.spacing, card.plane, fingerprint)
 
 
-def _check_alike(cards: dict[str, WeightsCard], adjacent: int) -> None:
-    for name, card in cards.items():
+def _check_alike(cards: Mapping[Path, WeightsCard], adjacent: int) -> None:
+    for file, card in cards.items():
         first, other = next(iter(cards.items()))
         if (list(card.spacing), card.plane) != (list(other.spacing), other.plane):
             raise SettingError(
-                f"{first} and {name} were trained at different spacings or on different planes. "
+                f"{first} and {file} were trained at different spacings or on different planes. "
                 "Average weights of one kind only."
             )
         if card.adjacent != adjacent:
             raise SettingError(
-                f"adjacent is {adjacent}, but {name} was trained on {card.adjacent} adjacent slices. "
+                f"adjacent is {adjacent}, but {file} was trained on {card.adjacent} adjacent slices. "
                 f"Set adjacent to {card.adjacent}."
             )
 

@@ -137,6 +137,15 @@ def test_shipped_generator_is_the_running_average():
     assert float(gan.shipped.gain) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_fine_tuning_rate_slows_the_shipped_generator_alone():
+    gan = _gan(fine_tuning_rate=0.1, learning_rate=1e-3, flat_epochs=0, decay_epochs=1)
+    before = {n: p.detach().clone() for n, p in gan.generators.named_parameters()}
+    gan(_batch())
+    for name, parameter in gan.generators.named_parameters():
+        moved = float((parameter - before[name]).detach().abs())
+        assert moved == pytest.approx(0.5 * (1e-4 if name.startswith("mr_to_ct") else 1e-3), rel=1e-2)
+
+
 def test_held_generator_waits_while_the_others_learn():
     gan = _gan(hold_steps=2, learning_rate=1e-2)
     start = {n: p.detach().clone() for n, p in gan.generators.named_parameters()}
