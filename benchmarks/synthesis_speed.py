@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--shape", type=int, nargs=3, default=(192, 224, 96), help="voxels of the MR")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu (with one thread) is deaf to other jobs")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu (with one thread) is deaf to other jobs"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     clock = time.perf_counter if given.clock == "wall" else time.process_time
@@ -98,10 +100,14 @@ def main() -> None:
             ceilings[number - 1] = each
     best = ceilings.max(axis=0)
     for (m, x), own in zip(shapes, best, strict=True):
-        print(f"  {m.in_channels:4d} -> {m.out_channels:4d}, {m.kernel_size[0]} wide, at {x.shape[2]} x {x.shape[3]}: "
-              f"{own / 1e9:6.1f} GFLOP/s")
-    print(f"network {max(achieved) / 1e9:.1f} GFLOP/s over ceiling {best.max() / 1e9:.1f} GFLOP/s: "
-          f"{max(achieved) / best.max():.2f} (batch {batch}, {given.threads} threads, {given.clock} clock)")
+        print(
+            f"  {m.in_channels:4d} -> {m.out_channels:4d}, {m.kernel_size[0]} wide, at {x.shape[2]} x {x.shape[3]}: "
+            f"{own / 1e9:6.1f} GFLOP/s"
+        )
+    print(
+        f"network {max(achieved) / 1e9:.1f} GFLOP/s over ceiling {best.max() / 1e9:.1f} GFLOP/s: "
+        f"{max(achieved) / best.max():.2f} (batch {batch}, {given.threads} threads, {given.clock} clock)"
+    )
 
 
 if __name__ == "__main__":

@@ -63,9 +63,7 @@ class IntensityLookup:
             counts += np.bincount(place, minlength=counts.size).reshape(counts.shape)
         seen = np.flatnonzero(counts.any(axis=1))
         if not seen.size:
-            raise InputError(
-                "The lookup table has no voxel to learn from: give pairs whose masks are not empty."
-            )
+            raise InputError("The lookup table has no voxel to learn from: give pairs whose masks are not empty.")
         below = counts[seen].cumsum(axis=1)
         median = _AIR_HU + (2 * below >= below[:, -1:]).argmax(axis=1)
         return cls(np.interp(np.arange(_BINS), seen, median).astype(np.float32))
@@ -89,8 +87,7 @@ class IntensityLookup:
         hounsfield = np.asarray(state.get("hounsfield", []), dtype=np.float32)
         if hounsfield.shape != (_BINS,):
             raise InputError(
-                f"A lookup table holds {_BINS} HU values, got {hounsfield.size}: "
-                f"fit it again on the training pairs."
+                f"A lookup table holds {_BINS} HU values, got {hounsfield.size}: fit it again on the training pairs."
             )
         return cls(hounsfield)
 

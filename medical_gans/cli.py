@@ -26,9 +26,7 @@ from medical_gans.settings import SEPARATOR, TRACKING_SETTINGS, has_id, nearest,
 PHANTOM_SETTINGS = [
     config_files.Setting("output_dir", None, "new or empty folder for the data set"),
     config_files.Setting("anatomy", "head", "head or limb"),
-    config_files.Setting(
-        "patients", 8, "number of patients; in the unpaired layout so many MR and so many CT"
-    ),
+    config_files.Setting("patients", 8, "number of patients; in the unpaired layout so many MR and so many CT"),
     config_files.Setting("layout", "synthrad", "synthrad (MR and CT of each patient) or unpaired"),
     config_files.Setting("sequence", "T1w", "of the MR: T1w, T2w, FLAIR or PD"),
     config_files.Setting("spacing", None, "mm, one number or three; null: 1.5, for limbs 3 between slices"),

@@ -187,9 +187,7 @@ def _heading_of(lines: list[str], key: yaml.Node) -> str:
 
 def _is_flat(node: yaml.Node) -> bool:
     if isinstance(node, yaml.SequenceNode):
-        return all(
-            isinstance(item, yaml.ScalarNode) and not item.value.startswith("$") for item in node.value
-        )
+        return all(isinstance(item, yaml.ScalarNode) and not item.value.startswith("$") for item in node.value)
     return isinstance(node, yaml.ScalarNode) and node.style not in ("|", ">")
 
 

@@ -76,8 +76,7 @@ def unused_settings(config: Mapping[str, Any]) -> list[str]:
 
     def is_read(name: str) -> bool:
         return any(
-            name == other or other.startswith(name + SEPARATOR) or name.startswith(other + SEPARATOR)
-            for other in read
+            name == other or other.startswith(name + SEPARATOR) or name.startswith(other + SEPARATOR) for other in read
         )
 
     def unread(section: Mapping[str, Any], at: str) -> Iterator[str]:

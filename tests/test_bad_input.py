@@ -85,10 +85,7 @@ def test_a_folder_with_nothing_in_it(tmp_path, refused):
 
 
 def test_no_path_at_all(tmp_path, weights, capsys):
-    assert (
-        cli.main(["mr_to_ct", "inference", "--output_dir", str(tmp_path / "out"), "--weights", str(weights)])
-        == 2
-    )
+    assert cli.main(["mr_to_ct", "inference", "--output_dir", str(tmp_path / "out"), "--weights", str(weights)]) == 2
     assert "--dataset_dir PATH" in capsys.readouterr().err
 
 

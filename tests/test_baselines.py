@@ -26,9 +26,7 @@ def test_water_fills_the_body_and_nothing_else():
 def test_each_interval_gets_the_median_of_all_pairs_inside_the_mask():
     pairs = [pair(0), pair(1, (25, 12, 11))]
     lookup = IntensityLookup.fit(iter(pairs))
-    mr, ct = (
-        np.concatenate([image[mask] for *images, mask in pairs for image in [images[k]]]) for k in (0, 1)
-    )
+    mr, ct = (np.concatenate([image[mask] for *images, mask in pairs for image in [images[k]]]) for k in (0, 1))
     interval = np.floor((mr.astype(np.float64) + 1) * 128).clip(0, 255)
     for number in np.unique(interval):
         median = np.percentile(ct[interval == number], 50, method="inverted_cdf")
@@ -50,9 +48,7 @@ def test_lookup_keeps_the_grid_and_takes_unseen_intensities_from_their_neighbour
     lookup = IntensityLookup.fit([(mr, ct, np.ones_like(mr))])
     assert lookup(mr).shape == mr.shape and lookup(mr).dtype == np.float32
     assert (lookup(mr) == ct).all()
-    np.testing.assert_allclose(
-        lookup(np.array([-1.0, -0.5, 0.0, 0.5, 1.0])), [-100, -100, 0, 100, 100], atol=1
-    )
+    np.testing.assert_allclose(lookup(np.array([-1.0, -0.5, 0.0, 0.5, 1.0])), [-100, -100, 0, 100, 100], atol=1)
 
 
 def test_lookup_survives_a_checkpoint_exactly():

@@ -73,9 +73,7 @@ def test_every_component_exists(workflow, stage):
     from monai.bundle import ComponentLocator, ConfigComponent
 
     locator = ComponentLocator()
-    targets = {
-        ConfigComponent(one, locator=locator).resolve_module_name() for one in components(workflow, stage)
-    }
+    targets = {ConfigComponent(one, locator=locator).resolve_module_name() for one in components(workflow, stage)}
     assert [target for target in sorted(targets) if target[0] != "$" and pydoc.locate(target) is None] == []
 
 

@@ -112,9 +112,7 @@ ORIENTATIONS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "orientation", ORIENTATIONS, ids=lambda o: "".join(nibabel.orientations.ornt2axcodes(o))
-)
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids=lambda o: "".join(nibabel.orientations.ornt2axcodes(o)))
 def test_an_mr_stored_along_other_axes_gives_the_same_ct_along_those_axes(orientation, synthesised):
     synthesis, original = synthesised
     mr = phantom()
@@ -123,9 +121,7 @@ def test_an_mr_stored_along_other_axes_gives_the_same_ct_along_those_axes(orient
     made = synthesis(volume(stored, affine))
     assert made.affine is affine
     np.testing.assert_array_equal(made.hounsfield, apply_orientation(original.hounsfield, orientation))
-    np.testing.assert_array_equal(
-        made.standard_deviation, apply_orientation(original.standard_deviation, orientation)
-    )
+    np.testing.assert_array_equal(made.standard_deviation, apply_orientation(original.standard_deviation, orientation))
 
 
 @pytest.fixture(scope="module")

@@ -145,9 +145,7 @@ def test_a_bad_case_is_skipped_and_named_after_the_others_are_done(dataset, weig
     with pytest.raises(UserError, match=r"1 case failed and the others are done: bert \(.*truncated"):
         evaluator(dataset, weights).run()
     out = dataset.parent / "out"
-    assert (out / "anna" / "synthetic_ct.nii.gz").is_file() and (
-        out / "cora" / "synthetic_ct.nii.gz"
-    ).is_file()
+    assert (out / "anna" / "synthetic_ct.nii.gz").is_file() and (out / "cora" / "synthetic_ct.nii.gz").is_file()
     assert not (out / "bert").exists()
     assert "truncated" in (out / "report.html").read_text()
     assert json.loads((out / "manifest.json").read_text())["cases"]["bert"]["status"] == "failed"
@@ -253,9 +251,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(dataset, weig
     assert calls == ["anna"] and left(dataset.parent / "out") == []
 
 
-def test_an_output_folder_that_cannot_be_written_is_refused_before_any_work(
-    dataset, weights, calls, tmp_path
-):
+def test_an_output_folder_that_cannot_be_written_is_refused_before_any_work(dataset, weights, calls, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         evaluator(dataset, weights, output_dir=tmp_path / "file" / "out").run()
@@ -266,9 +262,7 @@ def test_weights_files_of_one_name_are_told_apart(dataset, weights, tmp_path):
     (tmp_path / "fold").mkdir()
     other = tmp_path / "fold" / "model.pt"
     save_weights(other, nn.Linear(1, 1))
-    cohort = CaseEvaluator(
-        "cpu", find_cases(dataset), SliceSynthesis([Water()]), [weights, other], tmp_path / "o"
-    )
+    cohort = CaseEvaluator("cpu", find_cases(dataset), SliceSynthesis([Water()]), [weights, other], tmp_path / "o")
     assert set(cohort.manifest.weights) == {f"{tmp_path.name}/model.pt", "fold/model.pt"}
 
 

@@ -49,10 +49,7 @@ def patients_of(located: Sequence[Located]) -> list[str]:
     shared = _shared_start(pieces)
     if not all(_has_digit(piece[shared:]) for piece in pieces):
         shared = 0
-    return [
-        one.patient or _patient(key, piece[shared:])
-        for one, key, piece in zip(located, keys, pieces, strict=True)
-    ]
+    return [one.patient or _patient(key, piece[shared:]) for one, key, piece in zip(located, keys, pieces, strict=True)]
 
 
 def _patient(key: str, pieces: list[str]) -> str:

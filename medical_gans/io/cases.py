@@ -64,13 +64,10 @@ def find_cases(dataset_dir: DatasetDir, required: Sequence[str] = ("mr",)) -> li
     complete = [one for one in located if set(required) <= one.images.keys()]
     if not complete:
         lacking = ", ".join(
-            f"{count} without {role}"
-            for role in required
-            if (count := sum(role not in one.images for one in located))
+            f"{count} without {role}" for role in required if (count := sum(role not in one.images for one in located))
         )
         raise InputError(
-            f"{_shown(dataset_dir)} holds no case with {' and '.join(required)} ({lacking}). "
-            f"Understood are: {LAYOUTS}."
+            f"{_shown(dataset_dir)} holds no case with {' and '.join(required)} ({lacking}). Understood are: {LAYOUTS}."
         )
     return [Case(name, **one.images) for name, one in zip(unique_names(complete), complete, strict=True)]
 
@@ -151,9 +148,7 @@ def _sample() -> Path:
 
 
 def _members(dataset_dir: DatasetDir) -> list[_Member]:
-    located = [
-        one for one in _located(dataset_dir, every_section=True) if one.split not in ("testing", "inference")
-    ]
+    located = [one for one in _located(dataset_dir, every_section=True) if one.split not in ("testing", "inference")]
     return [
         _Member(Case(name, **one.images), patient, one.paired, one.split == "validation")
         for name, patient, one in zip(unique_names(located), patients_of(located), located, strict=True)

@@ -32,9 +32,7 @@ def read_datalist(path: Path, role: str = "mr") -> list[Located]:
     sections = {"inference": content} if isinstance(content, list) else content
     if not isinstance(sections, dict) or not set(SECTIONS) & sections.keys():
         raise InputError(f"{path} has none of the sections {', '.join(SECTIONS)}. Needed: {_EXAMPLE}")
-    cases = [
-        case for section in SECTIONS for case in _section(path, section, sections.get(section) or [], role)
-    ]
+    cases = [case for section in SECTIONS for case in _section(path, section, sections.get(section) or [], role)]
     missing = [str(image) for case in cases for image in case.images.values() if not image.exists()]
     if missing:
         raise InputError(
@@ -55,9 +53,7 @@ def _section(path: Path, section: str, content: Any, role: str) -> Iterable[Loca
         _check_keys(path, section, entry, _KEYS)
         images = {name: path.parent / entry[name] for name in ROLES if entry.get(name)}
         if not images.keys() & {"mr", "ct"}:
-            raise InputError(
-                f"{path}: an entry of section {section} has neither mr nor ct. Needed: {_EXAMPLE}"
-            )
+            raise InputError(f"{path}: an entry of section {section} has neither mr nor ct. Needed: {_EXAMPLE}")
         parts = (str(entry["name"]),) if entry.get("name") else parts_of(next(iter(images.values())))
         patient = str(entry["patient"]) if entry.get("patient") else None
         yield Located(parts, images, section, patient=patient)
@@ -83,6 +79,4 @@ def _check_keys(path: Path, section: str, entry: Any, known: tuple[str, ...]) ->
         raise InputError(f"{path}: section {section} holds {entry!r}. Needed: {_EXAMPLE}")
     unknown = sorted(entry.keys() - set(known))
     if unknown:
-        raise InputError(
-            f"{path}: unknown key {unknown[0]!r} in section {section}. Known are {', '.join(known)}."
-        )
+        raise InputError(f"{path}: unknown key {unknown[0]!r} in section {section}. Known are {', '.join(known)}.")

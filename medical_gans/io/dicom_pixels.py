@@ -36,9 +36,7 @@ class DicomSlice:
 def check_rescale(name: str, slices: Sequence[DicomSlice]) -> None:
     """Refuse a series that does not say, for every slice alike, how stored numbers become real ones."""
     if any("ModalityLUTSequence" in one.header for one in slices):
-        raise InputError(
-            f"{name} maps its values through a Modality LUT, which cannot be read. Convert it to NIfTI."
-        )
+        raise InputError(f"{name} maps its values through a Modality LUT, which cannot be read. Convert it to NIfTI.")
     factors = [one.rescale for one in slices]
     missing = factors.count(None)
     is_ct = slices[0].header.Modality == "CT"
@@ -51,9 +49,7 @@ def check_rescale(name: str, slices: Sequence[DicomSlice]) -> None:
         raise InputError(f"{name} has a RescaleSlope that is zero or no number. Export it again.")
     units = {str(one.header.get("RescaleType") or "") for one in slices} - set(_HU_TYPES)
     if is_ct and units:
-        raise InputError(
-            f"{name} is in {', '.join(sorted(units))}, not in HU (RescaleType). Give the series in HU."
-        )
+        raise InputError(f"{name} is in {', '.join(sorted(units))}, not in HU (RescaleType). Give the series in HU.")
 
 
 def real_stack(name: str, slices: Sequence[DicomSlice]) -> np.ndarray:

@@ -96,9 +96,7 @@ def read_series(folder: Path, series_uid: str | None = None) -> Volume:
         _check_images(name, slices)
         _check_one_value(name, slices)
         check_rescale(name, slices)
-        directions = slice_directions(
-            name, _vectors(name, slices, "ImageOrientationPatient", 6, "its orientation")
-        )
+        directions = slice_directions(name, _vectors(name, slices, "ImageOrientationPatient", 6, "its orientation"))
         positions = _vectors(name, slices, "ImagePositionPatient", 3, "where its slices lie")
         order = np.argsort(positions @ directions[2], kind="stable")
         slices, positions = [slices[index] for index in order], positions[order]
@@ -147,9 +145,7 @@ def _header(path: Path) -> pydicom.Dataset | None:
 def _chosen(folder: Path, series_uid: str | None) -> tuple[str, list[DicomSlice]]:
     series = _image_series(folder)
     if not series:
-        raise InputError(
-            f"{folder} holds no DICOM image. Give an image file or the folder of one DICOM series."
-        )
+        raise InputError(f"{folder} holds no DICOM image. Give an image file or the folder of one DICOM series.")
     if series_uid is None and len(series) == 1:
         return next(iter(series.items()))
     if series_uid in series:
@@ -190,9 +186,7 @@ def _check_images(name: str, slices: Sequence[DicomSlice]) -> None:
                 "Export it as single-frame DICOM, or convert it to NIfTI."
             )
         if "MOSAIC" in (header.get("ImageType") or ()):
-            raise InputError(
-                f"{name} stores its slices as mosaic tiles, which cannot be read. Convert it to NIfTI."
-            )
+            raise InputError(f"{name} stores its slices as mosaic tiles, which cannot be read. Convert it to NIfTI.")
         if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation") != "MONOCHROME2":
             raise InputError(
                 f"{name} holds {header.get('PhotometricInterpretation') or 'unnamed'} images; "
@@ -249,9 +243,7 @@ def _without_duplicates(name: str, slices: Sequence[DicomSlice], positions: np.n
 
 
 def _different_images(name: str, group: Sequence[DicomSlice], number: int) -> str:
-    differing = [
-        keyword for keyword in _TELL_APART if len({str(one.header.get(keyword)) for one in group}) > 1
-    ]
+    differing = [keyword for keyword in _TELL_APART if len({str(one.header.get(keyword)) for one in group}) > 1]
     reason = f", which differ in {', '.join(differing)}" if differing else ""
     return (
         f"{name} has {len(group)} different images at the position of slice {number}{reason} "

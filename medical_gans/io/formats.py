@@ -68,10 +68,7 @@ def is_image_object(header: pydicom.Dataset) -> bool:
     """Whether a DICOM object is an image; AttributeError when it does not say what it is."""
     from pydicom.uid import UID
 
-    return (
-        "Image Storage"
-        in UID(str(header.get("SOPClassUID") or header.file_meta.MediaStorageSOPClassUID)).name
-    )
+    return "Image Storage" in UID(str(header.get("SOPClassUID") or header.file_meta.MediaStorageSOPClassUID)).name
 
 
 def _is_dicom_image(path: Path) -> bool:

@@ -37,9 +37,7 @@ def check_affine(affine: Affine, source: Path) -> None:
         raise InputError(f"{source} has NaN or infinity in its affine. Export the image again.")
     check_spacing(spacing, source)
     if abs(np.linalg.det(affine[:3, :3])) < _SINGULAR * spacing.prod():
-        raise InputError(
-            f"{source} has a singular affine: its axes lie in one plane. Export the image again."
-        )
+        raise InputError(f"{source} has a singular affine: its axes lie in one plane. Export the image again.")
 
 
 def check_spacing(spacing: ArrayLike, source: Path) -> None:

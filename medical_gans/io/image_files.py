@@ -107,9 +107,7 @@ def read_itk(path: Path) -> tuple[np.ndarray, Affine]:
     try:
         reader.ReadImageInformation()
         shape = check_shape(reader.GetSize(), path)
-        if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(
-            reader.GetPixelID()
-        ):
+        if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
             raise InputError(f"{path} holds colour or complex values; one real value per voxel is needed.")
         image = reader.Execute()
     except RuntimeError as error:
@@ -150,6 +148,5 @@ def _itk_refusal(path: Path, message: str) -> InputError:
 
 def _damaged(path: Path) -> InputError:
     return InputError(
-        f"{path} cannot be read: the file is truncated, damaged, or not what its suffix says. "
-        "Copy or export it again."
+        f"{path} cannot be read: the file is truncated, damaged, or not what its suffix says. Copy or export it again."
     )

@@ -61,8 +61,7 @@ def locate(place: Path, role: str = "mr") -> list[Located]:
         if labelled:
             return labelled
         return [
-            Located(parts_of(image, None if image == place else place), {role: image})
-            for image in _images_in(place)
+            Located(parts_of(image, None if image == place else place), {role: image}) for image in _images_in(place)
         ]
     except PermissionError as error:
         raise InputError(f"{error.filename} may not be read: permission denied.") from error
@@ -94,9 +93,7 @@ def _by_role(folder: Path) -> dict[str, Path]:
             continue
         if image_suffix(entry) if entry.is_file() else holds_dicom_images(entry):
             if role in found:
-                raise InputError(
-                    f"{folder} has two {role} images: {found[role].name} and {entry.name}. Keep one."
-                )
+                raise InputError(f"{folder} has two {role} images: {found[role].name} and {entry.name}. Keep one.")
             found[role] = entry
     return found
 
@@ -127,9 +124,7 @@ def _located(around: tuple[str, ...], name: str, images: dict[str, Path]) -> Loc
 def _images_in(folder: Path) -> list[Path]:
     """The images of one folder: image files and DICOM folders in it, or itself when it holds a series."""
     entries = visible_entries(folder)
-    images = [
-        entry for entry in entries if (image_suffix(entry) if entry.is_file() else holds_dicom_images(entry))
-    ]
+    images = [entry for entry in entries if (image_suffix(entry) if entry.is_file() else holds_dicom_images(entry))]
     if not images and holds_dicom_images(folder):
         return [folder]
     return images

@@ -80,8 +80,7 @@ def stack_affine(
     """
     if len(positions) < 2:
         raise InputError(
-            f"{name} has slices at {len(positions)} position only; a volume needs at least 2. "
-            "Export the whole series."
+            f"{name} has slices at {len(positions)} position only; a volume needs at least 2. Export the whole series."
         )
     row, column, normal = directions
     along = (positions - positions[0]) @ normal

@@ -43,6 +43,4 @@ def check_finite(array: np.ndarray, source: Path) -> None:
     if array.dtype.kind != "f" or np.isfinite([array.min(), array.max()]).all():
         return
     count = sum(int(np.count_nonzero(~np.isfinite(array[..., k]))) for k in range(array.shape[-1]))
-    raise InputError(
-        f"{source} has {count} voxels that are NaN or infinite. Replace them by real values before use."
-    )
+    raise InputError(f"{source} has {count} voxels that are NaN or infinite. Replace them by real values before use.")

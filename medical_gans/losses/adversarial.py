@@ -138,6 +138,5 @@ def adversarial_objective(name: str) -> AdversarialObjective:
         return _OBJECTIVES[name]
     nearest = difflib.get_close_matches(name, _OBJECTIVES, n=1, cutoff=0.0)[0]
     raise SettingError(
-        f"Unknown adversarial objective '{name}', did you mean '{nearest}'? "
-        f"Known are {', '.join(_OBJECTIVES)}."
+        f"Unknown adversarial objective '{name}', did you mean '{nearest}'? Known are {', '.join(_OBJECTIVES)}."
     )

@@ -53,9 +53,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         ValueError: the shapes differ.
     """
     if real.shape != fake.shape:
-        raise ValueError(
-            f"Real and fake images must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}."
-        )
+        raise ValueError(f"Real and fake images must have one shape, got {tuple(real.shape)} and {tuple(fake.shape)}.")
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device, dtype=real.dtype)
     between = torch.lerp(fake.detach(), real.detach(), share).requires_grad_()
     gradient = _input_gradient(critic(between), between)
@@ -64,9 +62,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return (norm - 1).square().mean()
 
 
-def consensus_regulariser(
-    player_losses: Sequence[Tensor], player_parameters: Sequence[Iterable[Tensor]]
-) -> Tensor:
+def consensus_regulariser(player_losses: Sequence[Tensor], player_parameters: Sequence[Iterable[Tensor]]) -> Tensor:
     """Half the squared norm of all players' gradients (Mescheder et al. 2017, section 4).
 
     Every player adds gamma times its own gradient of this to the gradient of its loss. Where simultaneous

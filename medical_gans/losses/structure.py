@@ -112,9 +112,7 @@ def gradient_correlation_loss(source: Tensor, synthetic: Tensor, radius: int = 2
     p, q = _gradient_field(_full_precision(source)), _gradient_field(_full_precision(synthetic))
     pp, qq, pq = (_box_mean((a * b).sum(2), radius) for a, b in ((p, p), (q, q), (p, q)))
     mean_pp, mean_qq = _spatial_mean(pp), _spatial_mean(qq)
-    correlation = pq.square() / (
-        (pp + _RELATIVE_FLOOR * mean_pp + _TINY) * (qq + _RELATIVE_FLOOR * mean_qq + _TINY)
-    )
+    correlation = pq.square() / ((pp + _RELATIVE_FLOOR * mean_pp + _TINY) * (qq + _RELATIVE_FLOOR * mean_qq + _TINY))
     # Detached, because a network must not lower its loss by choosing where edges count.
     edges_p, edges_q = pp.detach().sqrt(), qq.detach().sqrt()
     weight = edges_p / (_spatial_mean(edges_p) + _TINY) + edges_q / (_spatial_mean(edges_q) + _TINY)

@@ -113,8 +113,7 @@ def _ms_ssim_2025(prediction: np.ndarray, reference: np.ndarray, inside: np.ndar
     missing = [max(_SMALLEST_MS_SSIM_SIZE - size, 0) for size in inside.shape]
     padding = [(total // 2, total - total // 2) for total in missing]
     first, second = (
-        np.pad(_above_air(image, inside, RANGE_2025_HU), padding, mode="edge")
-        for image in (prediction, reference)
+        np.pad(_above_air(image, inside, RANGE_2025_HU), padding, mode="edge") for image in (prediction, reference)
     )
     inside = np.pad(inside, padding, mode="edge")
     product = 1.0
@@ -123,9 +122,7 @@ def _ms_ssim_2025(prediction: np.ndarray, reference: np.ndarray, inside: np.ndar
         # Luminance, contrast and structure have one weight, and only structure can be negative, where it is
         # cut: so their weighted product is a power of the whole SSIM.
         product *= _mean(values.clip(min=0) ** weight)
-        first, second = (
-            uniform_filter(image, 2, mode="constant")[::2, ::2, ::2] for image in (first, second)
-        )
+        first, second = (uniform_filter(image, 2, mode="constant")[::2, ::2, ::2] for image in (first, second))
         inside = inside[::2, ::2, ::2]
     return product
 

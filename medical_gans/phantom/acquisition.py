@@ -48,9 +48,7 @@ def simulate_ct(
     sigma = blur_mm / _FWHM / np.asarray(grid.spacing)
     image = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3)
     noise = np.random.default_rng(seed).standard_normal(grid.shape, dtype=np.float32)
-    image += np.float32(noise_hu / _remaining_deviation(sigma)) * ndimage.gaussian_filter(
-        noise, sigma, truncate=3
-    )
+    image += np.float32(noise_hu / _remaining_deviation(sigma)) * ndimage.gaussian_filter(noise, sigma, truncate=3)
     return np.clip(np.rint(image), -1024, 32767).astype(np.int16)
 
 
@@ -98,9 +96,7 @@ def simulate_mr(
     signal = (signal * (_BRIGHTEST / signal.max())).astype(np.float32)
     texture = signal * table("density_texture")
     image = _average(phantom, grid, lambda labels, field: signal[labels] + texture[labels] * field)
-    image = ndimage.gaussian_filter(
-        image, blur_mm / _FWHM / np.asarray(grid.spacing), mode="nearest", truncate=3
-    )
+    image = ndimage.gaussian_filter(image, blur_mm / _FWHM / np.asarray(grid.spacing), mode="nearest", truncate=3)
     rng = np.random.default_rng(seed)
     receive = WaveField(rng, (200, 450), waves=8, deviation=bias)
     for planes, points in grid.slabs():
@@ -108,9 +104,7 @@ def simulate_mr(
     return add_rician_noise(image, noise * _BRIGHTEST, rng)
 
 
-def add_rician_noise(
-    image: NDArray[np.float32], deviation: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def add_rician_noise(image: NDArray[np.float32], deviation: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Magnitude of the image plus Gaussian noise of this deviation in the real and imaginary channels."""
     real = image + np.float32(deviation) * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = np.float32(deviation) * rng.standard_normal(image.shape, dtype=np.float32)

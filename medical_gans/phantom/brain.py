@@ -78,17 +78,13 @@ class Brain:
     def _fissures(self, points: Points) -> Values:
         """Distance from the interhemispheric fissure (outside the callosum) and from the Sylvian fissures."""
         x, y, z = np.abs(points[0]), points[1], points[2]
-        joined = (
-            np.sqrt(((y + 4) / 44) ** 2 + ((z - 0) / 25) ** 2) - 1
-        )  # seen from the side: callosum and below
+        joined = np.sqrt(((y + 4) / 44) ** 2 + ((z - 0) / 25) ** 2) - 1  # seen from the side: callosum and below
         between = np.hypot(x, 25 * np.maximum(-joined, 0)) - 1.1
         wander = 12 * self._depth_field(points)
         slope = z + 4 + 0.35 * (y - 8) + wander
         outside = np.maximum(np.maximum(38 - x + wander, np.abs(y - 4) - 30 - wander), 0)
         lateral = np.hypot(slope, outside) - self._proportions.sulcus
-        insula = (
-            np.hypot(x - 37 - wander / 2, np.maximum(np.hypot((y - 6) / 1.6, z - 2) - 13 - wander, 0)) - 0.6
-        )
+        insula = np.hypot(x - 37 - wander / 2, np.maximum(np.hypot((y - 6) / 1.6, z - 2) - 13 - wander, 0)) - 0.6
         distance: Values = np.minimum(np.minimum(between, lateral), insula).astype(np.float32)
         return distance
 

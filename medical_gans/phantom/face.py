@@ -179,9 +179,7 @@ class Face:
         cone = capsule(side, (16, 32, -37), (31, 66, -39), 4, 12)
         inside = orbit < -0.5
         angle = np.mod(np.arctan2(side[2] + 39, side[0] - 26) / (np.pi / 2) + 0.5, 1)
-        labels[inside & (np.abs(cone) < 1.4) & (np.abs(angle - 0.5) < 0.17) & (open_front < -6)] = (
-            Tissue.MUSCLE
-        )
+        labels[inside & (np.abs(cone) < 1.4) & (np.abs(angle - 0.5) < 0.17) & (open_front < -6)] = Tissue.MUSCLE
         labels[capsule(side, (14, 24, -36), (29, 58, -39), 2.2) < 0] = Tissue.WHITE_MATTER
         globe = ellipsoid(side, eye, (radius, radius, radius))
         labels[globe < 0] = Tissue.CONNECTIVE

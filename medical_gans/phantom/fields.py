@@ -38,9 +38,7 @@ class WaveField:
         directions = np.stack([level * np.cos(turn), level * np.sin(turn), height], axis=1)
         directions = directions @ Rotation.from_quat(rng.normal(size=4)).as_matrix().T
         numbers = 2 * np.pi / rng.uniform(*wavelengths, size=(waves, 1))
-        amplitudes = rng.uniform(0.6, 1.4, size=(components, waves)) * rng.choice(
-            (-1, 1), size=(components, waves)
-        )
+        amplitudes = rng.uniform(0.6, 1.4, size=(components, waves)) * rng.choice((-1, 1), size=(components, waves))
         amplitudes *= deviation / np.sqrt((amplitudes**2).sum(axis=1, keepdims=True) / 2)
         self._wave_vectors = (directions * numbers).astype(np.float32)
         self._phases = rng.uniform(0, 2 * np.pi, size=(waves, 1)).astype(np.float32)

@@ -27,15 +27,9 @@ class Grid:
     def __post_init__(self) -> None:
         shape = tuple(int(size) for size in self.shape)
         if len(shape) != 3 or min(shape) < 1:
-            raise SettingError(
-                f"A phantom's grid has the shape {self.shape}; three positive sizes are needed."
-            )
+            raise SettingError(f"A phantom's grid has the shape {self.shape}; three positive sizes are needed.")
         affine = np.array(self.affine, dtype=np.float64)
-        if (
-            affine.shape != (4, 4)
-            or not np.isfinite(affine).all()
-            or not np.array_equal(affine[3], (0, 0, 0, 1))
-        ):
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], (0, 0, 0, 1)):
             raise SettingError("A phantom's grid needs a finite 4 x 4 affine that ends in the row 0 0 0 1.")
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise SettingError("A phantom's grid has a singular affine; its three axes must span space.")
@@ -44,9 +38,7 @@ class Grid:
         object.__setattr__(self, "affine", affine)
 
     @classmethod
-    def axial(
-        cls, shape: Sequence[int], spacing: float | Sequence[float], centre: ArrayLike = (0.0, 0.0, 0.0)
-    ) -> Grid:
+    def axial(cls, shape: Sequence[int], spacing: float | Sequence[float], centre: ArrayLike = (0.0, 0.0, 0.0)) -> Grid:
         """Axes along right, anterior, superior; `spacing` and the position of the middle, `centre`, in mm."""
         affine = np.diag([*np.broadcast_to(np.asarray(spacing, dtype=np.float64), 3), 1.0])
         affine[:3, 3] = np.asarray(centre) - affine[:3, :3] @ ((np.asarray(shape) - 1) / 2)

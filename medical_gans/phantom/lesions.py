@@ -42,9 +42,7 @@ class Lesion:
         if not self.radius_mm > 0:
             raise SettingError(f"A lesion has the radius {self.radius_mm} mm; a positive one is needed.")
 
-    def placed(
-        self, room: NDArray[np.bool_], affine: NDArray[np.float64], rng: np.random.Generator
-    ) -> Lesion:
+    def placed(self, room: NDArray[np.bool_], affine: NDArray[np.float64], rng: np.random.Generator) -> Lesion:
         """The same lesion with a random centre in `room`, a mask of host tissue on the grid of `affine`."""
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         clearance = ndimage.distance_transform_edt(np.pad(room, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]

@@ -127,9 +127,7 @@ class Limb:
         labels = np.full(points.shape[1], Tissue.MUSCLE, dtype=np.uint8)
         if p.streaks > 0.1:
             along_fibres = points * np.array([[1], [1], [0.15]], dtype=np.float32)
-            labels[self._fibres.distance_to_zero(along_fibres) < p.streaks * self._septum_field(points)] = (
-                Tissue.FAT
-            )
+            labels[self._fibres.distance_to_zero(along_fibres) < p.streaks * self._septum_field(points)] = Tissue.FAT
         labels[gap < p.septum * (0.7 + 0.9 * self._septum_field(points))] = Tissue.FAT
         return labels
 

@@ -21,9 +21,7 @@ class Anatomy(Protocol):
     """Tissues as a function of position in a frame of the body's own, in mm."""
 
     deformation_mm: float  # how far the smooth random deformation may move a boundary, standard deviation
-    extent_mm: tuple[
-        tuple[float, float, float], tuple[float, float, float]
-    ]  # box that holds what a scan shows
+    extent_mm: tuple[tuple[float, float, float], tuple[float, float, float]]  # box that holds what a scan shows
     lesion_hosts: tuple[Tissue, ...]  # tissue that a lesion replaces
 
     def labels(self, points: Points) -> NDArray[np.uint8]: ...
@@ -42,13 +40,9 @@ class Phantom:
 
     def __init__(self, anatomy: Anatomy, rng: np.random.Generator, lesions: Iterable[Lesion] = ()) -> None:
         self._anatomy = anatomy
-        self._rotation = (
-            Rotation.from_rotvec(rng.normal(0, np.deg2rad(3), size=3)).as_matrix().astype(np.float32)
-        )
+        self._rotation = Rotation.from_rotvec(rng.normal(0, np.deg2rad(3), size=3)).as_matrix().astype(np.float32)
         self._shift = rng.normal(0, 3, size=(3, 1)).astype(np.float32)
-        self._deformation = WaveField(
-            rng, (80, 200), waves=12, components=3, deviation=anatomy.deformation_mm
-        )
+        self._deformation = WaveField(rng, (80, 200), waves=12, components=3, deviation=anatomy.deformation_mm)
         self._texture = WaveField(rng, (3.5, 16), waves=20)
         self._hosts = np.isin(np.arange(len(Tissue)), anatomy.lesion_hosts)
         self._shapes: list[LesionShape] = []

@@ -20,9 +20,7 @@ Parameter = NDArray[np.float32]
 class PulseSequence(Protocol):
     """A way to turn the tissue parameters into signal; add one by writing such a class."""
 
-    def signal(
-        self, t1: Parameter, t2: Parameter, t2_star: Parameter, proton_density: Parameter
-    ) -> Parameter: ...
+    def signal(self, t1: Parameter, t2: Parameter, t2_star: Parameter, proton_density: Parameter) -> Parameter: ...
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,7 @@ class SpinEcho:
     repetition_time_ms: float
     echo_time_ms: float
 
-    def signal(
-        self, t1: Parameter, t2: Parameter, t2_star: Parameter, proton_density: Parameter
-    ) -> Parameter:
+    def signal(self, t1: Parameter, t2: Parameter, t2_star: Parameter, proton_density: Parameter) -> Parameter:
         recovered = 1 - np.exp(-self.repetition_time_ms / t1)
         signal: Parameter = proton_density * recovered * np.exp(-self.echo_time_ms / t2)
         return signal
@@ -48,9 +44,7 @@ class InversionRecovery:
     echo_time_ms: float
     inversion_time_ms: float
 
-    def signal(
-        self, t1: Parameter, t2: Parameter, t2_star: Parameter, proton_density: Parameter
-    ) -> Parameter:
+    def signal(self, t1: Parameter, t2: Parameter, t2_star: Parameter, proton_density: Parameter) -> Parameter:
         recovered = 1 - 2 * np.exp(-self.inversion_time_ms / t1) + np.exp(-self.repetition_time_ms / t1)
         signal: Parameter = proton_density * np.abs(recovered) * np.exp(-self.echo_time_ms / t2)
         return signal
@@ -64,9 +58,7 @@ class SpoiledGradientEcho:
     echo_time_ms: float
     flip_angle_deg: float
 
-    def signal(
-        self, t1: Parameter, t2: Parameter, t2_star: Parameter, proton_density: Parameter
-    ) -> Parameter:
+    def signal(self, t1: Parameter, t2: Parameter, t2_star: Parameter, proton_density: Parameter) -> Parameter:
         angle = np.deg2rad(self.flip_angle_deg)
         remaining = np.exp(-self.repetition_time_ms / t1)
         steady = np.sin(angle) * (1 - remaining) / (1 - np.cos(angle) * remaining)

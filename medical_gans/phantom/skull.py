@@ -98,9 +98,7 @@ class Skull:
         labels[hollow[self._air_cells(points[:, hollow]) < level]] = Tissue.CAVITY_AIR
         labels[capsule(mirrored, (46, -16, -46), (80, -16, -46), 3.2) < 0] = Tissue.CAVITY_AIR  # ear canal
 
-    def paint_frontal_sinus(
-        self, labels: NDArray[np.uint8], points: Points, vault: Values, thickness: Values
-    ) -> None:
+    def paint_frontal_sinus(self, labels: NDArray[np.uint8], points: Points, vault: Values, thickness: Values) -> None:
         """Paint the frontal sinuses in the thickened forehead, the right one larger."""
         scale = on_side(self._proportions.sinus_scale, points[0])
         mirrored = points.copy()

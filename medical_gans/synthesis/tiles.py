@@ -157,9 +157,7 @@ class _SharedNorm(nn.Module):
         )
 
 
-def _in_order_of_use(
-    generator: nn.Module, layers: Sequence[_SharedNorm], images: Tensor
-) -> list[_SharedNorm]:
+def _in_order_of_use(generator: nn.Module, layers: Sequence[_SharedNorm], images: Tensor) -> list[_SharedNorm]:
     """The layers as the network calls them, which need not be how they are listed."""
     order: list[_SharedNorm] = []
     hooks = [layer.register_forward_pre_hook(lambda module, _: order.append(module)) for layer in layers]

@@ -121,9 +121,7 @@ class SliceSynthesis:
         edges = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
         body = BodyRegion.find(canonical, edges)
         if body is None:
-            raise InputError(
-                f"{mr.source} shows no body: nothing stands out from air. Check that it is an MR."
-            )
+            raise InputError(f"{mr.source} shows no body: nothing stands out from air. Check that it is an MR.")
         before = self.generators.seconds
         translation = _Translation(self, canonical, edges, body, on_progress)
         hounsfield = np.full(mr.array.shape, int(AIR_HU), dtype=np.int16, order="F")
@@ -234,9 +232,7 @@ class _Translation:
         return (None, view.mirror) if self.synthesis.flips and view.mirror is not None else (None,)
 
     def _in_box(self, part: Part) -> Part:
-        return tuple(
-            slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, self.body.box, strict=True)
-        )
+        return tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, self.body.box, strict=True))
 
     def _report(self, images: int) -> None:
         self.done += images
@@ -248,16 +244,12 @@ def _shape(part: Part) -> list[int]:
     return [p.stop - p.start for p in part]
 
 
-def _check(
-    spacing: Sequence[float | None], planes: Sequence[str], adjacent: int, slice_batch: int | None
-) -> None:
+def _check(spacing: Sequence[float | None], planes: Sequence[str], adjacent: int, slice_batch: int | None) -> None:
     edges = [edge for edge in spacing if edge is not None]
     if len(spacing) != 3 or any(not isinstance(edge, int | float) or edge <= 0 for edge in edges):
         raise SettingError(f"spacing is {spacing}; give three positive numbers in mm, null to keep an axis.")
     if not planes or not set(planes) <= set(PLANES) or len(set(planes)) < len(planes):
-        raise SettingError(
-            f"planes is {list(planes)}; choose from axial, coronal and sagittal, each at most once."
-        )
+        raise SettingError(f"planes is {list(planes)}; choose from axial, coronal and sagittal, each at most once.")
     if adjacent < 1 or adjacent % 2 == 0:
         raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
     if slice_batch is not None and slice_batch < 1:

@@ -57,9 +57,7 @@ def test_other_files_are_refused_with_what_is_understood(tmp_path):
     refused(tmp_path / "IM001.dcm", "Give the folder")
 
 
-@pytest.mark.parametrize(
-    "name", ["mr.nii", "mr.nii.gz", "mr.mha", "mr.nrrd", "compressed.mha", "compressed.nrrd"]
-)
+@pytest.mark.parametrize("name", ["mr.nii", "mr.nii.gz", "mr.mha", "mr.nrrd", "compressed.mha", "compressed.nrrd"])
 @pytest.mark.parametrize("kept", [0, 3, 200, 0.5, 0.99])
 def test_truncated_files_are_refused(tmp_path, array, name, kept):
     path = tmp_path / name
@@ -156,9 +154,7 @@ def test_spacings_that_are_not_positive_are_refused(tmp_path, array, value, axis
 def test_metaimage_spacings_that_are_not_positive_are_refused(tmp_path, array, value):
     path = tmp_path / "mr.mha"
     sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
-    path.write_bytes(
-        path.read_bytes().replace(b"ElementSpacing = 1 1 1", f"ElementSpacing = 1 {value} 1".encode())
-    )
+    path.write_bytes(path.read_bytes().replace(b"ElementSpacing = 1 1 1", f"ElementSpacing = 1 {value} 1".encode()))
     refused(path, "spacing|damaged")
 
 

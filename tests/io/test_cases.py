@@ -145,9 +145,7 @@ def test_a_seeded_fraction_of_patients_validates(touch, layout, paired):
     assert set(names(found.ct)) == everyone - held_out
     assert not held_out & set(names(found.mr))
     assert found == training(root, paired=paired, fraction=0.25, seed=3)
-    others = {
-        tuple(names(training(root, paired=paired, fraction=0.25, seed=seed).validation)) for seed in range(9)
-    }
+    others = {tuple(names(training(root, paired=paired, fraction=0.25, seed=seed).validation)) for seed in range(9)}
     assert len(others) > 1
 
 
@@ -174,9 +172,7 @@ def test_a_split_folder_given_itself_splits_nothing(touch):
 
 
 def test_all_series_of_a_patient_stay_on_one_side(touch):
-    root = touch(
-        *(f"PAT0{k}_{series}/{role}.nii.gz" for k in range(1, 6) for series in "ab" for role in ("mr", "ct"))
-    )
+    root = touch(*(f"PAT0{k}_{series}/{role}.nii.gz" for k in range(1, 6) for series in "ab" for role in ("mr", "ct")))
     for seed in range(5):
         found = training(root, fraction=0.4, seed=seed)
         held_out = {name[:5] for name in names(found.validation)}

@@ -62,9 +62,7 @@ def itk_affine(image: sitk.Image) -> np.ndarray:
     """Independent of the code under test: three unit steps of the index, in RAS mm."""
     sign = np.array([-1, -1, 1])
     origin = sign * image.TransformContinuousIndexToPhysicalPoint((0.0, 0.0, 0.0))
-    steps = [
-        sign * image.TransformContinuousIndexToPhysicalPoint(unit) - origin for unit in np.eye(3).tolist()
-    ]
+    steps = [sign * image.TransformContinuousIndexToPhysicalPoint(unit) - origin for unit in np.eye(3).tolist()]
     return np.block([[np.array(steps).T, origin[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
 
 
@@ -92,9 +90,7 @@ def test_nibabel_and_simpleitk_see_what_was_saved(tmp_path, array, affine):
 
 @pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd"])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_metaimage_and_nrrd_are_read_as_nibabel_reads_the_same_grid(
-    tmp_path, array, affine, suffix, compressed
-):
+def test_metaimage_and_nrrd_are_read_as_nibabel_reads_the_same_grid(tmp_path, array, affine, suffix, compressed):
     nib.save(nib.Nifti1Image(array, affine), tmp_path / "same.nii")
     written = sitk.GetImageFromArray(array.T)
     written.SetSpacing(np.linalg.norm(affine[:3, :3], axis=0).tolist())
@@ -106,9 +102,7 @@ def test_metaimage_and_nrrd_are_read_as_nibabel_reads_the_same_grid(
     assert volume.array.dtype == np.int16
     assert np.array_equal(volume.array, np.asarray(reference.dataobj))
     corners = nib.affines.apply_affine(volume.affine, [[0, 0, 0], [4, 0, 6], [4, 5, 6]])
-    assert np.allclose(
-        corners, nib.affines.apply_affine(affine, [[0, 0, 0], [4, 0, 6], [4, 5, 6]]), atol=1e-4
-    )
+    assert np.allclose(corners, nib.affines.apply_affine(affine, [[0, 0, 0], [4, 0, 6], [4, 5, 6]]), atol=1e-4)
     assert np.allclose(volume.affine, itk_affine(sitk.ReadImage(str(tmp_path / f"ct{suffix}"))), atol=1e-12)
 
 

@@ -58,9 +58,7 @@ def test_discriminator_learns_to_rate_real_higher_and_generator_to_raise_its_rat
 def test_f_gan_and_goodfellow_are_one_objective():
     real, fake = torch.as_tensor(REAL), torch.as_tensor(FAKE)
     goodfellow, f_gan = adversarial_objective("goodfellow"), adversarial_objective("f_gan")
-    torch.testing.assert_close(
-        f_gan.discriminator_loss(real, fake), goodfellow.discriminator_loss(real, fake)
-    )
+    torch.testing.assert_close(f_gan.discriminator_loss(real, fake), goodfellow.discriminator_loss(real, fake))
     torch.testing.assert_close(f_gan.generator_loss(fake), goodfellow.generator_loss(fake))
 
 
@@ -83,9 +81,7 @@ def test_relativistic_refuses_logits_that_cannot_be_paired():
         adversarial_objective("relativistic").discriminator_loss(torch.zeros(2, 1), torch.zeros(1, 1))
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"), [("lsgan", "f_gan"), ("least_square", "least_squares"), ("wgan", "f_gan")]
-)
+@pytest.mark.parametrize(("typed", "meant"), [("lsgan", "f_gan"), ("least_square", "least_squares"), ("wgan", "f_gan")])
 def test_unknown_name_is_told_the_nearest(typed, meant):
     with pytest.raises(SettingError, match=f"did you mean '{meant}"):
         adversarial_objective(typed)

@@ -83,9 +83,7 @@ def test_losses_are_the_terms_of_equation_six(name):
     discriminator_loss = divergence.discriminator_loss(real_logits, fake_logits)
     assert discriminator_loss.item() == pytest.approx(-(g_real.mean() - conjugate_fake.mean()))
     assert divergence.generator_loss(fake_logits).item() == pytest.approx(-g_fake.mean())
-    assert divergence.generator_loss(fake_logits, minimax=True).item() == pytest.approx(
-        -conjugate_fake.mean()
-    )
+    assert divergence.generator_loss(fake_logits, minimax=True).item() == pytest.approx(-conjugate_fake.mean())
 
 
 @pytest.mark.parametrize("name", NAMES)

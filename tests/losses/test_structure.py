@@ -62,10 +62,7 @@ def test_gradient_correlation_equals_its_definition_in_loops():
         product = product.sum(0)
         boxes[name] = np.array(
             [
-                [
-                    product[max(i - 2, 0) : i + 3, max(j - 2, 0) : j + 3].mean()
-                    for j in range(product.shape[1])
-                ]
+                [product[max(i - 2, 0) : i + 3, max(j - 2, 0) : j + 3].mean() for j in range(product.shape[1])]
                 for i in range(product.shape[0])
             ]
         )

@@ -40,20 +40,14 @@ def plain_ssim_parts(first: np.ndarray, second: np.ndarray, data_range: float):
 
 
 def plain_ssim(prediction, reference, mask):
-    pair = [
-        np.where(mask, image.astype(float).clip(-1024, 3000), -1024) + 1024
-        for image in (prediction, reference)
-    ]
+    pair = [np.where(mask, image.astype(float).clip(-1024, 3000), -1024) + 1024 for image in (prediction, reference)]
     luminance, contrast, structure = plain_ssim_parts(*pair, 4024)
     inner = (slice(3, -3),) * 3
     return (luminance * contrast * structure)[inner][mask[inner]].mean()
 
 
 def plain_ms_ssim(prediction, reference, mask):
-    pair = [
-        np.where(mask, image.astype(float).clip(-1024, 3071), -1024) + 1024
-        for image in (prediction, reference)
-    ]
+    pair = [np.where(mask, image.astype(float).clip(-1024, 3071), -1024) + 1024 for image in (prediction, reference)]
     padding = [((97 - n) // 2, 97 - n - (97 - n) // 2) if n < 97 else (0, 0) for n in mask.shape]
     first, second, mask = (np.pad(image, padding, mode="edge") for image in (*pair, mask))
     value = 1.0
@@ -71,9 +65,7 @@ def plain_figures(prediction, reference, mask):
     absolute = np.abs(p - r)
 
     def psnr(high):
-        return 20 * np.log10(
-            (high + 1024) / np.sqrt(((np.clip(p, -1024, high) - np.clip(r, -1024, high)) ** 2).mean())
-        )
+        return 20 * np.log10((high + 1024) / np.sqrt(((np.clip(p, -1024, high) - np.clip(r, -1024, high)) ** 2).mean()))
 
     def dice(a, b):
         return 2 * (a & b).sum() / (a.sum() + b.sum())
@@ -110,18 +102,13 @@ def test_negative_structure_is_cut_at_every_scale():
     _, reference, mask = head((40, 40, 40))
     inverted = (-reference).astype(np.int16)
     expected = plain_ms_ssim(inverted, reference, mask)
-    assert synthetic_ct_metrics(inverted, reference, mask)["ms_ssim_2025"] == pytest.approx(
-        expected, abs=1e-6
-    )
+    assert synthetic_ct_metrics(inverted, reference, mask)["ms_ssim_2025"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_ssim_and_psnr_equal_skimage():
     metrics = pytest.importorskip("skimage.metrics")
     prediction, reference, mask = head((40, 36, 32))
-    pair = [
-        np.where(mask, image.clip(-1024, 3000), -1024).astype(float) + 1024
-        for image in (reference, prediction)
-    ]
+    pair = [np.where(mask, image.clip(-1024, 3000), -1024).astype(float) + 1024 for image in (reference, prediction)]
     _, values = metrics.structural_similarity(*pair, data_range=4024, full=True)
     inner = (slice(3, -3),) * 3
     got = synthetic_ct_metrics(prediction, reference, mask)

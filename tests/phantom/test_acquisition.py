@@ -106,9 +106,7 @@ def test_couch_lies_behind_the_body_and_leaves_it_alone(thigh):
 def test_mr_without_blemishes_has_the_signal_of_the_equation(brain, name):
     image = simulate_mr(brain, BRAIN_GRID, name, **CLEAN)
     labels = brain.tissues(BRAIN_GRID)
-    signals = {
-        t: float(SEQUENCES[name].signal(p.t1, p.t2, p.t2_star, p.proton_density)) for t, p in TISSUES.items()
-    }
+    signals = {t: float(SEQUENCES[name].signal(p.t1, p.t2, p.t2_star, p.proton_density)) for t, p in TISSUES.items()}
     brightest = max(signals.values())
     for tissue in (Tissue.WHITE_MATTER, Tissue.GREY_MATTER, Tissue.CSF):
         expected = 1000 * signals[tissue] / brightest
@@ -139,9 +137,7 @@ def test_air_of_an_mr_is_rayleigh_with_the_noise_asked_for(thigh):
 def test_bias_field_is_smooth_seeded_and_of_the_strength_asked_for(brain):
     grid = Grid.axial((20, 20, 20), 5)
     clean = simulate_mr(brain, grid, **CLEAN)
-    first, again, other = (
-        simulate_mr(brain, grid, blur_mm=0, noise=0, bias=0.2, seed=seed) for seed in (1, 1, 2)
-    )
+    first, again, other = (simulate_mr(brain, grid, blur_mm=0, noise=0, bias=0.2, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     field, other_field = (np.log(image[clean > 1] / clean[clean > 1]) for image in (first, other))
     assert np.abs(field - other_field).max() > 0.05
@@ -158,11 +154,7 @@ def test_bone_is_bright_in_ct_and_dark_in_mr_at_the_same_place(thigh):
 
 
 def test_images_are_the_same_for_a_seed_and_noise_differs_between_seeds(thigh):
-    np.testing.assert_array_equal(
-        simulate_ct(thigh, LIMB_GRID, seed=3), simulate_ct(thigh, LIMB_GRID, seed=3)
-    )
+    np.testing.assert_array_equal(simulate_ct(thigh, LIMB_GRID, seed=3), simulate_ct(thigh, LIMB_GRID, seed=3))
     assert not np.array_equal(simulate_ct(thigh, LIMB_GRID, seed=3), simulate_ct(thigh, LIMB_GRID, seed=4))
-    np.testing.assert_array_equal(
-        simulate_mr(thigh, LIMB_GRID, seed=3), simulate_mr(thigh, LIMB_GRID, seed=3)
-    )
+    np.testing.assert_array_equal(simulate_mr(thigh, LIMB_GRID, seed=3), simulate_mr(thigh, LIMB_GRID, seed=3))
     assert not np.array_equal(simulate_mr(thigh, LIMB_GRID, seed=3), simulate_mr(thigh, LIMB_GRID, seed=4))

@@ -38,12 +38,8 @@ def test_tumour_has_a_dead_core_within_a_solid_rim_within_oedema():
     phantom = head(seed=5, lesions=[Lesion("tumour", 10)])
     grid = around(phantom.lesions[0])
     labels = phantom.tissues(grid)
-    distance = np.linalg.norm(
-        np.indices(labels.shape) - (np.array(labels.shape)[:, None, None, None] - 1) / 2, axis=0
-    )
-    core, rim, oedema = (
-        distance[labels == kind].mean() for kind in (Tissue.NECROSIS, Tissue.TUMOUR, Tissue.OEDEMA)
-    )
+    distance = np.linalg.norm(np.indices(labels.shape) - (np.array(labels.shape)[:, None, None, None] - 1) / 2, axis=0)
+    core, rim, oedema = (distance[labels == kind].mean() for kind in (Tissue.NECROSIS, Tissue.TUMOUR, Tissue.OEDEMA))
     assert core < rim < oedema
     solid = np.isin(labels, (Tissue.TUMOUR, Tissue.NECROSIS)).sum()
     assert solid == pytest.approx(4 / 3 * np.pi * 10**3, rel=0.1)

@@ -33,9 +33,7 @@ def test_oblique_grid_shows_the_tissue_of_the_axial_grid_at_the_same_millimetre(
     phantom, fine = anatomy(seed=2), Grid.axial((90, 90, 90), 1, (20, 30, -30))
     reference = phantom.tissues(fine)
     affine = np.eye(4)
-    affine[:3, :3] = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix() @ np.diag(
-        (1.5, 2, 3)
-    )
+    affine[:3, :3] = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix() @ np.diag((1.5, 2, 3))
     affine[:3, 3] = np.array((20, 30, -30)) - affine[:3, :3] @ (14.5, 11, 7)
     oblique = Grid((30, 23, 15), affine)
     points = (affine @ np.stack([*np.indices(oblique.shape).reshape(3, -1), np.ones(30 * 23 * 15)]))[:3]
