@@ -1,4 +1,4 @@
-"""Peak memory of the inference command on a large volume: everything that a user's run does, in a process of its own."""
+"""Peak memory of the inference command on a large volume: all that a user's run does, in a process of its own."""
 
 from __future__ import annotations
 
