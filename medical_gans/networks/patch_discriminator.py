@@ -41,6 +41,13 @@ def patch_discriminator(
         norm=None if norm == "none" else norm.upper(),  # type: ignore[arg-type]  # MONAI takes None, says str
         bias=norm == "none",
     )
+    if norm == "none":
+        # MONAI's N(0, 0.02) starves the gradient where no norm restores the scale: such a discriminator stays at chance
+        for module in discriminator.modules():
+            if isinstance(module, nn.modules.conv._ConvNd):
+                nn.init.kaiming_normal_(module.weight, a=0.2)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
     if spectral_norm:
         for module in list(discriminator.modules()):
             if isinstance(module, nn.modules.conv._ConvNd):

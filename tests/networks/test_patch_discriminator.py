@@ -41,3 +41,9 @@ def test_spectral_norm_bounds_every_convolution_by_one():
 def test_unknown_norm_is_named():
     with pytest.raises(SettingError, match="layer"):
         patch_discriminator(norm="layer")
+
+
+def test_without_norm_the_scale_of_the_features_survives_all_layers():
+    torch.manual_seed(0)
+    logits = patch_discriminator(norm="none", width=16)(torch.randn(4, 1, 96, 96))[-1]
+    assert 0.3 < float(logits.std()) < 3
