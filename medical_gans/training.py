@@ -196,8 +196,9 @@ class StepTrainer(Trainer):
             self._sums[name] = self._sums.get(name, 0.0) + value
         if self._bar is not None:
             self._bar.update()
-        # `loss` is what experiment trackers ask for; pictures and figures go by the epoch.
-        self.state.output = {"loss": torch.tensor(sum(losses.values()))}
+        # `loss`, one per image, is what experiment trackers ask for; pictures and figures go by the epoch
+        images = next(iter(batch.values()))
+        self.state.output = {"image": images, "loss": torch.full((len(images),), sum(losses.values()))}
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 
