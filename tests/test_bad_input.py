@@ -221,6 +221,8 @@ def test_ctrl_c_while_slices_are_translated(tmp_path, weights, repository):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # a job that a script started in the background ignores the interrupt, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     for line in process.stdout:

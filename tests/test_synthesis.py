@@ -15,6 +15,8 @@ from medical_gans.io import Volume
 from medical_gans.networks import ResnetGenerator
 from medical_gans.synthesis import SliceSynthesis
 from medical_gans.synthesis import generators as generators_module
+from medical_gans.synthesis.generators import Generators
+from medical_gans.synthesis.narrow_convolution import NarrowConvolution
 from medical_gans.transforms import HOUNSFIELD_KNOTS, MR_CEILING
 
 SHAPE = (44, 52, 36)
@@ -291,3 +293,23 @@ def test_settings_that_make_no_sense_are_refused(options, message, monkeypatch):
 def test_no_generator_is_refused():
     with pytest.raises(SettingError, match="no generator"):
         SliceSynthesis([])
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize(("kernel", "bias"), [((7, 7), True), ((3, 5), False)])
+def test_the_fast_form_of_the_last_convolution_equals_it(padding_mode, kernel, bias):
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    convolution = nn.Conv2d(6, 1, kernel, padding=padding, padding_mode=padding_mode, bias=bias)
+    features = torch.randn(2, 6, 20, 24)
+    with torch.inference_mode():
+        expected = convolution(features)
+        torch.testing.assert_close(NarrowConvolution(convolution)(features), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_on_a_cpu_generators_use_the_fast_form_and_keep_their_output():
+    generator = random_generator(norm="batch").eval()
+    mine = Generators([generator], torch.device("cpu"))
+    assert any(isinstance(module, NarrowConvolution) for module in mine.networks[0].modules())
+    images = torch.randn(2, 1, 32, 44)
+    with torch.inference_mode():
+        torch.testing.assert_close(mine.translate(0, images), generator(images), rtol=1e-5, atol=1e-5)

@@ -52,6 +52,10 @@ class Sheet:
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = round(width), round(height)
         self.figure = Figure(figsize=(self.width / 100, self.height / 100), dpi=100, facecolor=PAPER)
+        # Axes cost more time than the picture in them: all pictures share these, in pixels.
+        self.page = self.axes((0, 0, self.width, self.height))
+        self.page.set(xlim=(0, self.width), ylim=(self.height, 0), autoscale_on=False)
+        self.page.set_axis_off()
 
     def axes(self, box: Box) -> Axes:
         """Empty axes over a rectangle of the page."""
@@ -77,15 +81,14 @@ class Sheet:
 
         Letters stand at the left, right, top and bottom edge.
         """
-        axes = self.axes(box)
-        axes.set_axis_off()
-        axes.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+        left, top, width, height = box
+        extent = (left, left + width, top + height, top)
+        self.page.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto", extent=extent)
         for letter, (x, y, across, up) in zip(letters, _EDGES, strict=False):
-            axes.text(
-                x,
-                y,
+            self.page.text(
+                left + x * width,
+                top + (1 - y) * height,
                 letter,
-                transform=axes.transAxes,
                 color=SIGNAL,
                 size=8,
                 weight="bold",
