@@ -136,6 +136,8 @@ class WeightsCard:
         adjacent: slices stacked as channels.
         network: arguments of the network.
         fingerprint: of the training images, as `fingerprint.Fingerprint.to_json` gives it.
+        classes: names of the classes of a conditional generator, in the order of its labels.
+        window: HU that [-1, 1] stands for, where the encoding is linear.
     """
 
     spacing: Sequence[float | None]
@@ -143,6 +145,8 @@ class WeightsCard:
     adjacent: int = 1
     network: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: Mapping[str, Any] | None = None
+    classes: Sequence[str] = ()
+    window: Sequence[float] | None = None
 
     def save(self, weights: Path) -> Path:
         """Write the card of a weights file.

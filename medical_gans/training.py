@@ -27,9 +27,12 @@ from tqdm import tqdm
 from medical_gans.checkpoints import Stateful, WeightsCard, load_checkpoint, save_checkpoint, save_weights
 from medical_gans.errors import OutputError, SettingError
 from medical_gans.health import Alarms
+from medical_gans.parallel import is_first_process, join_processes
 from medical_gans.report import loss_curves, training_sheet
 
 logger = logging.getLogger(__name__)
+
+__all__ = ["Step", "StepTrainer", "epoch_loader", "join_processes", "seed_everything"]
 
 
 class Step(Protocol):
@@ -49,29 +52,11 @@ class Step(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-def join_processes(device: torch.device | str) -> torch.device:
-    """Device of this process; joins the group when started by torchrun (gloo on CPU, NCCL on GPUs)."""
-    import os
-
-    device = torch.device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    if device.type == "cuda" and distributed.is_initialized():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    return device
-
-
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and torch, and ask torch for reproducible algorithms where it has them."""
     from monai.utils import set_determinism
 
     set_determinism(seed)
-
-
-def is_first_process() -> bool:
-    """Whether this process writes files and prints."""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def epoch_loader(dataset: Dataset, batch_size: int, workers: int = 0) -> DataLoader:

@@ -95,6 +95,19 @@ def unit_to_hounsfield(unit: torch.Tensor) -> torch.Tensor:
     return hounsfield
 
 
+def window_to_unit(hounsfield: np.ndarray, window: Sequence[float]) -> np.ndarray:
+    """Encode HU linearly, `window` (low, high) to [-1, 1]; values beyond it saturate."""
+    low, high = window
+    unit = (np.asarray(hounsfield, dtype=np.float32) - np.float32(low)) * np.float32(2.0 / (high - low)) - 1
+    return np.clip(unit, -1.0, 1.0)
+
+
+def unit_to_window(unit: np.ndarray, window: Sequence[float]) -> np.ndarray:
+    """Decode to whole HU (int16), the inverse of `window_to_unit` inside the window."""
+    low, high = window
+    return np.rint((np.clip(unit, -1.0, 1.0) + 1.0) * (high - low) / 2.0 + low).astype(np.int16)
+
+
 def resize_in_plane(
     images: torch.Tensor, spacing: Sequence[float], target: Sequence[float | None]
 ) -> tuple[torch.Tensor, tuple[float, ...]]:

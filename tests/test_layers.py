@@ -7,10 +7,23 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "medical_gans"
 
-BRICKS = {"errors", "io", "networks", "losses", "metrics", "transforms", "phantom", "slices", "pairs"}
-SERVING_ALL = {"checkpoints", "health", "report", "training", "fingerprint", "baselines"}
+BRICKS = {
+    "errors",
+    "io",
+    "networks",
+    "losses",
+    "metrics",
+    "transforms",
+    "phantom",
+    "slices",
+    "pairs",
+    "schedules",
+    "parallel",
+    "placement",
+}
+SERVING_ALL = {"checkpoints", "health", "report", "training", "fingerprint", "baselines", "sampling"}
 METHODS = {"cyclegan", "gan", "adaptation", "anomaly", "synthesis", "validation", "evaluation"}
-METHODS |= {"radiotherapy", "turing_test"}
+METHODS |= {"radiotherapy", "turing_test", "generation"}
 DOORS = {"cli", "command_line", "config_files", "settings", "paths", "plain_errors", "__main__"}
 
 MAY_IMPORT = (

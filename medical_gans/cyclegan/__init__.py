@@ -6,7 +6,7 @@ epochs and configs are the business of others.
 """
 
 from medical_gans.cyclegan.image_pool import ImagePool
-from medical_gans.cyclegan.step import TranslationStep, flat_then_linear
+from medical_gans.cyclegan.step import TranslationStep
 from medical_gans.cyclegan.translation import CycleGan, PairedTranslation, translation_step
 
-__all__ = ["CycleGan", "ImagePool", "PairedTranslation", "TranslationStep", "flat_then_linear", "translation_step"]
+__all__ = ["CycleGan", "ImagePool", "PairedTranslation", "TranslationStep", "translation_step"]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medical_gans.losses import adversarial_objective, r1_penalty, r2_penalty
-
-
-def flat_then_linear(epoch: int, flat_epochs: int, decay_epochs: int) -> float:
-    """Factor of the learning rate: 1 for `flat_epochs`, then linearly to 0 (Zhu et al. 2017, section 4)."""
-    return 1.0 - max(0, epoch - flat_epochs + 1) / (decay_epochs + 1)
+from medical_gans.networks import fast_layout
+from medical_gans.parallel import average_gradients, share_weights
+from medical_gans.schedules import flat_then_linear
 
 
 class TranslationStep:
@@ -63,8 +60,8 @@ class TranslationStep:
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.generators = _fast_layout(nn.ModuleDict(generators).to(self.device))
-        self.discriminators = _fast_layout(nn.ModuleDict(discriminators).to(self.device))
+        self.generators = fast_layout(nn.ModuleDict(generators).to(self.device))
+        self.discriminators = fast_layout(nn.ModuleDict(discriminators).to(self.device))
         self.objective = adversarial_objective(objective)
         self.adversarial_weight = adversarial_weight
         self.gradient_penalty_weight = gradient_penalty_weight
@@ -75,7 +72,7 @@ class TranslationStep:
         average = get_ema_multi_avg_fn(ema_decay)
         self.averaged = AveragedModel(self.generators["mr_to_ct"], multi_avg_fn=average, use_buffers=True)
         for module in (self.generators, self.discriminators):
-            _share_weights(module)
+            share_weights(module)
         moments = (betas[0], betas[1])
         groups = [
             {"params": list(g.parameters()), "lr": learning_rate * (fine_tuning_rate if n == "mr_to_ct" else 1.0)}
@@ -183,34 +180,9 @@ class TranslationStep:
         optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         networks = [self.generators] if who == "generators" else list(self.discriminators.values())
-        _average_gradients(p for n in networks for p in n.parameters())
+        average_gradients(p for n in networks for p in n.parameters())
         self.scaler.unscale_(optimiser)
         if self.clip_norm > 0:
             for network in networks:
                 nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
         self.scaler.step(optimiser)
-
-
-def _fast_layout(networks: nn.ModuleDict) -> nn.ModuleDict:
-    """Channels last: on a CPU the gradient of a one-channel 7 x 7 convolution is twenty times faster so."""
-    flat = all(p.ndim <= 4 for p in networks.parameters())
-    return networks.to(memory_format=torch.channels_last) if flat else networks  # type: ignore[call-overload]
-
-
-def _share_weights(module: nn.Module) -> None:
-    """Give every process the weights of the first."""
-    if distributed.is_available() and distributed.is_initialized():
-        for tensor in module.state_dict().values():
-            distributed.broadcast(tensor, src=0)
-
-
-def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean gradient over processes; DistributedDataParallel allows one forward pass per backward, a cycle needs two."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
