@@ -17,13 +17,14 @@ BRICKS = {
     "phantom",
     "slices",
     "pairs",
+    "patches",
     "schedules",
     "parallel",
     "placement",
 }
 SERVING_ALL = {"checkpoints", "health", "report", "training", "fingerprint", "baselines", "sampling"}
 METHODS = {"cyclegan", "gan", "adaptation", "anomaly", "synthesis", "validation", "evaluation"}
-METHODS |= {"radiotherapy", "turing_test", "generation"}
+METHODS |= {"radiotherapy", "turing_test", "generation", "quality"}
 DOORS = {"cli", "command_line", "config_files", "settings", "paths", "plain_errors", "__main__"}
 
 MAY_IMPORT = (

@@ -6,19 +6,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medical_gans.io.cases import Case, TrainingCases, find_cases, find_training_cases
     from medical_gans.io.dicom_series import SeriesSummary, list_series, read_series
+    from medical_gans.io.nodules import (
+        CLASSES,
+        NodulePatches,
+        read_lung_patches,
+        read_nodules,
+        require_classes,
+        split_by_patient,
+    )
     from medical_gans.io.volumes import Volume, check_same_grid, read_mask, read_volume, save_volume
     from medical_gans.io.writing import check_writable, whole_file, whole_folder
 
 _MODULES = {
     "cases": ("Case", "TrainingCases", "find_cases", "find_training_cases"),
     "dicom_series": ("SeriesSummary", "list_series", "read_series"),
+    "nodules": (
+        "CLASSES",
+        "NodulePatches",
+        "read_lung_patches",
+        "read_nodules",
+        "require_classes",
+        "split_by_patient",
+    ),
     "volumes": ("Volume", "check_same_grid", "read_mask", "read_volume", "save_volume"),
     "writing": ("check_writable", "whole_file", "whole_folder"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "CLASSES",
     "Case",
+    "NodulePatches",
     "SeriesSummary",
     "TrainingCases",
     "Volume",
@@ -27,10 +45,14 @@ __all__ = [
     "find_cases",
     "find_training_cases",
     "list_series",
+    "read_lung_patches",
     "read_mask",
+    "read_nodules",
     "read_series",
     "read_volume",
+    "require_classes",
     "save_volume",
+    "split_by_patient",
     "whole_file",
     "whole_folder",
 ]

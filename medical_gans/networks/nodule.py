@@ -249,4 +249,4 @@ def _orthogonal(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d) and not hasattr(module, "parametrizations"):
             nn.init.orthogonal_(module.weight)
-            nn.init.zeros_(module.bias)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all have one
