@@ -26,6 +26,14 @@ def is_first_process() -> bool:
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
+def own_noise(count: int, size: int, device: torch.device) -> torch.Tensor:
+    """``(count, size)`` normal numbers of this process, drawn so that the processes stay in step yet differ."""
+    if not distributed.is_initialized():
+        return torch.randn(count, size, device=device)
+    everyones = torch.randn(distributed.get_world_size(), count, size, device=device)
+    return everyones[distributed.get_rank()]
+
+
 def share_weights(module: nn.Module) -> None:
     """Give every process the weights of the first."""
     if distributed.is_available() and distributed.is_initialized():

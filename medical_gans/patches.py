@@ -6,6 +6,7 @@ A view is a function of (seed, epoch, index) alone: nothing has to be remembered
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io.nodules import CLASSES, NodulePatches, read_nodules, split_by_patient
+from medical_gans.io.nodules import CLASSES, NodulePatches, split_by_patient
 from medical_gans.transforms import window_to_unit
 
 CHOICES = ("both", "all", *CLASSES)
@@ -84,33 +85,15 @@ class NoduleViews(Dataset):
         return {"image": torch.from_numpy(image.copy()), "label": torch.tensor(int(self.labels[drawn]))}
 
 
-def nodule_views(
-    dataset_dir: str,
-    *,
-    malignancy: str = "all",
-    num_classes: int = 3,
-    size: int = 56,
-    spacing: float | None = 0.6,
-    spatial_dims: int = 2,
-    window: Sequence[float] = (-1000.0, 400.0),
-    split_fractions: Sequence[float] = (0.6, 0.1, 0.3),
-    split_seed: int = 0,
-    **options: bool | int,
-) -> NoduleViews:
-    """Views of the training patients of a data set (`io.nodules.read_nodules`).
+def labels_of(malignancy: str, num_classes: int) -> list[int]:
+    """Labels that a training draws from.
 
     Args:
-        dataset_dir: see `io.nodules.read_nodules`.
         malignancy: ``"all"`` (benign, malignant and indeterminate), ``"both"`` (without indeterminate), or one class.
         num_classes: of the networks; 3, 2 (without indeterminate) or 0.
-        size, spacing, spatial_dims, window: of a patch; voxels, mm, axes, HU.
-        split_fractions: of the patients for training, validation and test.
-        split_seed: draws another split.
-        options: see `NoduleViews`.
 
     Raises:
         SettingError: unknown choice, or more classes to learn than the networks have.
-        InputError: see `read_nodules` and `NoduleViews`.
     """
     if malignancy not in CHOICES:
         raise SettingError(f"malignancy is '{malignancy}'; choose {', '.join(CHOICES)}.")
@@ -120,6 +103,28 @@ def nodule_views(
             f"num_classes is {num_classes}, but malignancy={malignancy} needs {max(labels) + 1}. "
             "Set num_classes to 3, or to 2 with malignancy=both."
         )
-    patches = read_nodules(dataset_dir, size=size, spacing=spacing, spatial_dims=spatial_dims, window=tuple(window))
+    return labels
+
+
+def nodule_views(
+    patches: NodulePatches,
+    labels: Sequence[int],
+    *,
+    split_fractions: Sequence[float] = (0.6, 0.1, 0.3),
+    split_seed: int = 0,
+    **options: Any,
+) -> NoduleViews:
+    """Views of the training patients of a data set.
+
+    Args:
+        patches: of all patients.
+        labels: classes to draw from.
+        split_fractions: of the patients for training, validation and test.
+        split_seed: draws another split.
+        options: see `NoduleViews`.
+
+    Raises:
+        InputError: a class has no patch.
+    """
     training = split_by_patient(patches, "train", fractions=split_fractions, seed=split_seed)
-    return NoduleViews(training, labels, window=window, **options)  # type: ignore[arg-type]
+    return NoduleViews(training, labels, **options)

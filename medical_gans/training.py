@@ -81,7 +81,7 @@ class StepTrainer(Trainer):
         output_dir: folder for everything written.
         resume: go on from ``checkpoint.pt`` in `output_dir`; a run is never overwritten silently.
         key_metric: name of the figure, smaller is better, by which ``model.pt`` is chosen: one that `validate`
-            returns, or losses of the step joined by ``+``.
+            returns, or losses of the step joined by ``+``; None keeps the last.
         validate: takes the shipped network and returns figures; None where there is no truth to compare with.
         validate_every: epochs between validations.
         picture_every: epochs between pictures.
@@ -104,7 +104,7 @@ class StepTrainer(Trainer):
         output_dir: str | Path,
         *,
         resume: bool = False,
-        key_metric: str = "mae",
+        key_metric: str | None = "mae",
         validate: Callable[[nn.Module], dict[str, float]] | None = None,
         validate_every: int = 1,
         picture_every: int = 1,
@@ -208,6 +208,9 @@ class StepTrainer(Trainer):
             distributed.barrier()
 
     def _keep_best(self, figures: Mapping[str, float]) -> None:
+        if self.key_metric_name is None:
+            self._ship()
+            return
         names = self.key_metric_name.split("+")
         validated = self.validate is not None and self.state.epoch % self.validate_every
         if validated and self.state.epoch != self.state.max_epochs:
@@ -219,9 +222,12 @@ class StepTrainer(Trainer):
         self.state.metrics[self.key_metric_name] = score
         if score < self.best:
             self.best = score
-            save_weights(self.output_dir / "model.pt", self.step.shipped)
-            if self.card is not None:
-                self.card.save(self.output_dir / "model.pt")
+            self._ship()
+
+    def _ship(self) -> None:
+        save_weights(self.output_dir / "model.pt", self.step.shipped)
+        if self.card is not None:
+            self.card.save(self.output_dir / "model.pt")
 
     def _log(self, figures: Mapping[str, float]) -> None:
         log = self.output_dir / "losses.csv"

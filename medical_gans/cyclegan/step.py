@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medical_gans.losses import adversarial_objective, r1_penalty, r2_penalty
 from medical_gans.networks import fast_layout
 from medical_gans.parallel import average_gradients, share_weights
-from medical_gans.schedules import flat_then_linear
+from medical_gans.schedules import continue_schedule, flat_then_linear
 
 
 class TranslationStep:
@@ -153,7 +153,7 @@ class TranslationStep:
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-            self.schedules[name].last_epoch = state["schedules"][name]["last_epoch"]
+            continue_schedule(self.schedules[name], state["schedules"][name]["last_epoch"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
 

@@ -18,8 +18,8 @@ from medical_gans.losses import (
     r2_penalty,
 )
 from medical_gans.networks import fast_layout
-from medical_gans.parallel import average_gradients, share_weights
-from medical_gans.schedules import flat_then_linear
+from medical_gans.parallel import average_gradients, own_noise, share_weights
+from medical_gans.schedules import continue_schedule, flat_then_linear
 
 PENALTIES = ("none", "r1", "r1_r2", "wgan_gp")
 
@@ -122,7 +122,7 @@ class AdversarialStep:
         label = batch["label"].to(self.device) if self.generator.num_classes else None
         self.generator.train()
         self.discriminator.train()
-        latent = torch.randn(len(real), int(self.generator.latent_size), device=self.device)  # type: ignore[arg-type]
+        latent = own_noise(len(real), int(self.generator.latent_size), self.device)  # type: ignore[arg-type]
         update = self._consensus_update if self.consensus_weight else self._alternating_update
         losses = update(real, label, latent)
         self.scaler.update()
@@ -233,7 +233,7 @@ class AdversarialStep:
         self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-            self.schedules[name].last_epoch = state["schedules"][name]["last_epoch"]
+            continue_schedule(self.schedules[name], state["schedules"][name]["last_epoch"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
         self._generator_loss = state["generator_loss"]

@@ -2,7 +2,15 @@
 
 from medical_gans.networks.layout import fast_layout
 from medical_gans.networks.nodule import nodule_discriminator, nodule_generator
+from medical_gans.networks.nodule_classifier import NoduleClassifier
 from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.networks.resnet_generator import ResnetGenerator
 
-__all__ = ["ResnetGenerator", "fast_layout", "nodule_discriminator", "nodule_generator", "patch_discriminator"]
+__all__ = [
+    "NoduleClassifier",
+    "ResnetGenerator",
+    "fast_layout",
+    "nodule_discriminator",
+    "nodule_generator",
+    "patch_discriminator",
+]
