@@ -45,8 +45,11 @@ class ConditionalNorm(nn.Module):
 
 
 class _Grow(nn.Module):
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, condition_size: int) -> None:
+    def __init__(
+        self, spatial_dims: int, in_channels: int, out_channels: int, condition_size: int, smooth: bool
+    ) -> None:
         super().__init__()
+        self.smooth = smooth
         conv = Conv[Conv.CONV, spatial_dims]
         self.first_norm = ConditionalNorm(spatial_dims, in_channels, condition_size)
         self.first = conv(in_channels, out_channels, 3, padding=1)
@@ -55,9 +58,9 @@ class _Grow(nn.Module):
         self.shortcut = conv(in_channels, out_channels, 1)
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
-        grown = _double(self.first(leaky(self.first_norm(image, condition), 0.2)))
+        grown = _double(self.first(leaky(self.first_norm(image, condition), 0.2)), self.smooth)
         grown = self.second(leaky(self.second_norm(grown, condition), 0.2))
-        return grown + _double(self.shortcut(image))
+        return grown + _double(self.shortcut(image), self.smooth)
 
 
 class NoduleGenerator(nn.Module):
@@ -69,16 +72,25 @@ class NoduleGenerator(nn.Module):
         latent_size: length of the latent vector.
         num_classes: 0 for a generator without classes.
         width: channels at full size; they double with each halving.
+        upsampling: ``"linear"`` or ``"nearest"``; the latter leaves blocks until late in training.
 
     Raises:
-        SettingError: `size` is not a multiple of 8.
+        SettingError: `size` is not a multiple of 8, or `upsampling` is unknown.
     """
 
     def __init__(
-        self, spatial_dims: int = 2, size: int = 56, latent_size: int = 128, num_classes: int = 3, width: int = 16
+        self,
+        spatial_dims: int = 2,
+        size: int = 56,
+        latent_size: int = 128,
+        num_classes: int = 3,
+        width: int = 16,
+        upsampling: str = "nearest",
     ) -> None:
         super().__init__()
         _check_size(size)
+        if upsampling not in ("linear", "nearest"):
+            raise SettingError(f"upsampling is '{upsampling}'; choose linear or nearest.")
         self.size, self.latent_size, self.num_classes, self.spatial_dims = size, latent_size, num_classes, spatial_dims
         self.classes = nn.Embedding(num_classes, 32) if num_classes else None
         condition_size = latent_size + (32 if num_classes else 0)
@@ -86,7 +98,8 @@ class NoduleGenerator(nn.Module):
         self.start_edge = size // 2**_HALVINGS
         self.start = nn.Linear(condition_size, channels[0] * self.start_edge**spatial_dims)
         self.blocks = nn.ModuleList(
-            _Grow(spatial_dims, wide, narrow, condition_size) for wide, narrow in pairwise(channels)
+            _Grow(spatial_dims, wide, narrow, condition_size, upsampling == "linear")
+            for wide, narrow in pairwise(channels)
         )
         self.norm = Norm[Norm.BATCH, spatial_dims](width)
         self.last = Conv[Conv.CONV, spatial_dims](width, 1, 3, padding=1)
@@ -128,7 +141,7 @@ class NoduleDiscriminator(nn.Module):
         spatial_dims: 2 or 3.
         size: voxels along each edge, a multiple of 8.
         num_classes: 0 for a discriminator without classes.
-        width: channels at full size; they double with each halving.
+        width: the first layer halves the patch and has twice as many channels; they double with each halving.
         spectral_norm: bound each layer (Miyato et al. 2018).
     """
 
@@ -145,9 +158,9 @@ class NoduleDiscriminator(nn.Module):
         self.size, self.num_classes = size, num_classes
         conv = Conv[Conv.CONV, spatial_dims]
         channels = [width * 2**n for n in range(_HALVINGS + 1)]
-        self.first = _bounded(conv(1, width, 3, padding=1), spectral_norm)
+        self.first = _bounded(conv(1, channels[1], 5, stride=2, padding=2), spectral_norm)
         self.blocks = nn.ModuleList(
-            _Shrink(spatial_dims, narrow, wide, spectral_norm) for narrow, wide in pairwise(channels)
+            _Shrink(spatial_dims, narrow, wide, spectral_norm) for narrow, wide in pairwise(channels[1:])
         )
         self.last = _bounded(conv(channels[-1] + 1, channels[-1], 3, padding=1), spectral_norm)
         self.judge = _bounded(nn.Linear(channels[-1], 1), spectral_norm)
@@ -185,16 +198,18 @@ def nodule_generator(
     latent_size: int = 128,
     num_classes: int = 3,
     width: int = 16,
+    upsampling: str = "nearest",
 ) -> nn.Module:
     """Generator of a preset: ``"resnet"`` (`NoduleGenerator`) or ``"dcgan"`` (`DcganGenerator`, the paper's plan).
 
     Raises:
-        SettingError: unknown preset, a size that is not a multiple of 8, or classes for the preset that has none.
+        SettingError: unknown preset or upsampling, a size that is not a multiple of 8, or classes for the preset
+            that has none.
     """
     _check_preset(preset, num_classes)
     if preset == "dcgan":
         return DcganGenerator(spatial_dims, size, latent_size, width)
-    return NoduleGenerator(spatial_dims, size, latent_size, num_classes, width)
+    return NoduleGenerator(spatial_dims, size, latent_size, num_classes, width, upsampling)
 
 
 def nodule_discriminator(
@@ -231,8 +246,9 @@ def _check_size(size: int) -> None:
         raise SettingError(f"size is {size}; give a multiple of {2**_HALVINGS}, such as 56.")
 
 
-def _double(image: Tensor) -> Tensor:
-    return interpolate(image, scale_factor=2.0, mode="nearest")
+def _double(image: Tensor, smooth: bool) -> Tensor:
+    mode = "nearest" if not smooth else "bilinear" if image.ndim == 4 else "trilinear"
+    return interpolate(image, scale_factor=2.0, mode=mode)
 
 
 def _halve(image: Tensor) -> Tensor:
