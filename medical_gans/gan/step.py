@@ -21,6 +21,7 @@ from medical_gans.networks import fast_layout
 from medical_gans.parallel import average_gradients, own_noise, share_weights
 from medical_gans.schedules import continue_schedule, flat_then_linear
 
+_CALIBRATION_BATCHES = 16
 PENALTIES = ("none", "r1", "r1_r2", "wgan_gp")
 
 
@@ -88,6 +89,7 @@ class AdversarialStep:
         self.amp = amp and self.device.type == "cuda" and consensus_weight == 0
         average = get_ema_multi_avg_fn(ema_decay)
         self.averaged = AveragedModel(self.generator, multi_avg_fn=average, use_buffers=True)
+        self._label: Tensor | None = None
         for module in (self.generator, self.discriminator):
             share_weights(module)
         judges_rate = learning_rate if discriminator_learning_rate is None else discriminator_learning_rate
@@ -120,6 +122,7 @@ class AdversarialStep:
         """
         real = batch["image"].to(self.device, non_blocking=True)
         label = batch["label"].to(self.device) if self.generator.num_classes else None
+        self._label = label
         self.generator.train()
         self.discriminator.train()
         latent = own_noise(len(real), int(self.generator.latent_size), self.device)  # type: ignore[arg-type]
@@ -209,9 +212,29 @@ class AdversarialStep:
         self.scaler.step(optimiser)
 
     def end_epoch(self) -> None:
-        """Advance the learning-rate schedules."""
+        """Advance the learning-rate schedules, and give the running average the batch statistics of its own images."""
         for schedule in self.schedules.values():
             schedule.step()
+        self._calibrate()
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Averaged weights make other activations than those whose statistics were averaged with them."""
+        norms = [m for m in self.shipped.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if not norms or not self.images:
+            return
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over batches
+        self.shipped.train()
+        draw = torch.Generator().manual_seed(self.steps)  # its own, so that the training's numbers stay as they are
+        for _ in range(_CALIBRATION_BATCHES):
+            latent = torch.randn(len(self.images["real"]), int(self.generator.latent_size), generator=draw)  # type: ignore[arg-type]
+            self.shipped(latent.to(self.device), self._label)
+        self.shipped.eval()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

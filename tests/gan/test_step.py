@@ -144,6 +144,22 @@ def test_the_shipped_network_is_the_running_average():
     torch.testing.assert_close(step.shipped.last.weight, expected)
 
 
+def test_the_running_average_has_the_statistics_of_its_own_images():
+    step = tiny_step(ema_decay=0.9, learning_rate=0.05)
+    for _ in range(8):
+        step(tiny_batch())
+    step.end_epoch()
+    first = step.shipped.blocks[0].first_norm.norm
+    seen = []
+    first.register_forward_hook(lambda _, given, made: seen.append(given[0]))
+    with torch.no_grad():
+        step.shipped(torch.randn(3000, 4), tiny_batch()["label"].repeat(500))
+    entering = seen[0].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(first.running_mean, entering.mean(1), atol=0.1, rtol=0.1)
+    torch.testing.assert_close(first.running_var, entering.var(1), atol=0.1, rtol=0.3)
+    assert not step.shipped.training
+
+
 def test_a_restored_step_goes_on_identically():
     step, other = tiny_step(), tiny_step()
     step(tiny_batch())
