@@ -30,6 +30,7 @@ DOORS = {"cli", "command_line", "config_files", "settings", "paths", "plain_erro
 MAY_IMPORT = (
     dict.fromkeys(BRICKS, BRICKS)
     | dict.fromkeys(SERVING_ALL, BRICKS)
+    | {"sampling": BRICKS | {"checkpoints"}}
     | {"training": BRICKS | {"checkpoints", "health", "report"}}
     | dict.fromkeys(METHODS, BRICKS | SERVING_ALL)
     | dict.fromkeys(DOORS, BRICKS | SERVING_ALL | METHODS | DOORS)

@@ -21,6 +21,9 @@ class NoduleClassifier(nn.Module):
         num_features: length of the features.
         num_measures: further outputs beside malignancy, such as radiomic measures.
 
+    Attributes:
+        arguments: those it was made with, for the card of its weights.
+
     Raises:
         SettingError: `spatial_dims` is neither 2 nor 3.
     """
@@ -29,6 +32,12 @@ class NoduleClassifier(nn.Module):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise SettingError(f"spatial_dims is {spatial_dims}; nodules have 2 or 3 dimensions.")
+        self.arguments: dict[str, int] = {
+            "spatial_dims": spatial_dims,
+            "width": width,
+            "num_features": num_features,
+            "num_measures": num_measures,
+        }
         conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
         layers: list[nn.Module] = []
         channels = 1

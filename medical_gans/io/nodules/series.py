@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medical_gans.errors import InputError
-from medical_gans.io.formats import DICOM_SUFFIXES, has_dicom_prefix, holds_dicom_images, image_stem, image_suffix
+from medical_gans.io.formats import has_dicom_prefix, holds_dicom_images, image_stem, image_suffix
 from medical_gans.io.nodules.ct_patches import check_lung_ct, patch_at
 from medical_gans.io.nodules.patches import NodulePatches, check_ratings
 from medical_gans.io.volumes import Volume, read_volume
@@ -142,9 +142,9 @@ def _first_uid(folder: Path) -> Iterator[str]:
     from pydicom import config, dcmread
 
     for path in sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")):
-        if has_dicom_prefix(path) or path.name.lower().endswith(DICOM_SUFFIXES):
+        if has_dicom_prefix(path):
             with config.disable_value_validation():
-                header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"], force=True)
+                header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             if uid := header.get("SeriesInstanceUID"):
                 yield str(uid)
                 return

@@ -1,0 +1,101 @@
+"""The segmenter segments the source and hides the domain; the discriminator looks for it."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from medical_gans.adaptation import AdaptationStep, FeatureTaps, feature_channels, ramp
+from medical_gans.errors import SettingError
+from medical_gans.networks import DomainDiscriminator, MultiScaleSegmenter
+
+
+def loss(logits, label):
+    return cross_entropy(logits, label[:, 0].long())
+
+
+@pytest.fixture
+def batch():
+    draw = torch.Generator().manual_seed(0)
+    source, target = torch.randn(2, 2, 1, 9, 9, 9, generator=draw)
+    return {"source": source, "target": target + 1, "label": (source > 0).float()}
+
+
+LAYERS = ("normal.1", "low.1", "joint.0")
+
+
+def tiny_step(**options):
+    torch.manual_seed(0)
+    segmenter = MultiScaleSegmenter(1, 2, channels=(3, 4), joint_channels=(6,), residual=(2,), dropout=0.0)
+    channels = feature_channels(segmenter, LAYERS, 1, (9, 9, 9))
+    judge = DomainDiscriminator(channels, width=4, layers=2, crop=0)
+    options = {"ramp_epochs": (0, 1), "highest_alpha": 0.5, "steps_per_epoch": 1} | options
+    return AdaptationStep(segmenter, judge, LAYERS, loss, **options)
+
+
+def test_alpha_is_zero_then_rises_then_stays():
+    alphas = [ramp(epoch, 10, 35, 0.05) for epoch in (0, 9.9, 10, 22.5, 35, 100)]
+    assert alphas == pytest.approx([0, 0, 0, 0.025, 0.05, 0.05])
+
+
+def test_without_alpha_the_segmenter_moves_as_if_there_were_no_target(batch):
+    alone, judged = tiny_step(), tiny_step(ramp_epochs=(5, 10))
+    alone.discriminator = None
+    alone(batch), judged(batch)
+    for p, q in zip(alone.segmenter.parameters(), judged.segmenter.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_the_segmenters_gradient_is_segmentation_minus_alpha_times_domain(batch):
+    step = tiny_step(clip_norm=0.0)
+    step.steps = 1  # alpha at its highest
+    for optimiser in step.optimisers.values():
+        optimiser.step = lambda *_: None
+    twin, judge = copy.deepcopy(step.segmenter), copy.deepcopy(step.discriminator)
+    step(batch)
+
+    taps = FeatureTaps(twin, LAYERS)
+    segmentation = loss(twin(batch["source"]), batch["label"])
+    of_source = taps()
+    twin(batch["target"])
+    logits = judge([torch.cat(both) for both in zip(of_source, taps(), strict=True)])
+    truth = torch.zeros_like(logits)
+    truth[:2] = 1
+    domain = binary_cross_entropy_with_logits(logits, truth)
+    expected = torch.autograd.grad(segmentation - 0.5 * domain, list(twin.parameters()), allow_unused=True)
+    for parameter, gradient in zip(step.segmenter.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_discriminator_learns_to_tell_the_domains(batch):
+    step = tiny_step(ramp_epochs=(1e6, 2e6), discriminator_learning_rate=0.02)
+    first = step(batch)
+    for _ in range(60):
+        last = step(batch)
+    assert last["domain"] < 0.2 < first["domain"]
+    assert last["domain_accuracy"] > 0.95
+
+
+def test_confident_predictions_teach_only_where_they_are_confident(batch):
+    step = tiny_step()
+    logits = torch.tensor([[[4.0, 0.1]], [[0.0, 0.0]]]).permute(1, 0, 2)  # one sure voxel, one not
+    each = cross_entropy(logits, torch.tensor([[0, 0]]), reduction="none")
+    assert step._self_training(logits).item() == pytest.approx(each[0, 0].item() / 2)
+
+
+def test_a_restored_step_goes_on_identically(batch):
+    step, other = tiny_step(), tiny_step()
+    step(batch)
+    other.load_state_dict(copy.deepcopy(step.state_dict()))
+    assert other(batch) == step(batch)
+
+
+def test_a_layer_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(
+        SettingError, match=r"no layer 'normal\.9' \(did you mean 'normal\.\d'\?\)\. It has normal, normal\.0"
+    ):
+        FeatureTaps(MultiScaleSegmenter(1, 2), ["normal.9"])
+    with pytest.raises(SettingError, match="adversarial_layers is empty"):
+        FeatureTaps(nn.Conv3d(1, 1, 1), [])
