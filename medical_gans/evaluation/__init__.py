@@ -1,6 +1,17 @@
-"""Judging synthetic CTs on patients whose true CT is known."""
+"""Judging what generators make: synthetic CTs on patients whose true CT is known, nodules on patients never used."""
 
+from medical_gans.evaluation.nodule_classification import Budget
+from medical_gans.evaluation.nodule_feature_training import NoduleFeatureTraining
+from medical_gans.evaluation.nodules import NoduleEvaluation
 from medical_gans.evaluation.sources import MadeNow, StoredSyntheticCt, synthetic_ct_source
 from medical_gans.evaluation.translation import TranslationEvaluation
 
-__all__ = ["MadeNow", "StoredSyntheticCt", "TranslationEvaluation", "synthetic_ct_source"]
+__all__ = [
+    "Budget",
+    "MadeNow",
+    "NoduleEvaluation",
+    "NoduleFeatureTraining",
+    "StoredSyntheticCt",
+    "TranslationEvaluation",
+    "synthetic_ct_source",
+]

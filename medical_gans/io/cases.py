@@ -12,7 +12,8 @@ from pathlib import Path
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.case_names import patients_of, unique_names
 from medical_gans.io.datalist import SECTIONS, read_datalist
-from medical_gans.io.layouts import LAYOUTS, Located, locate
+from medical_gans.io.formats import is_dicom_file
+from medical_gans.io.layouts import LAYOUTS, Located, locate, parts_of
 
 DatasetDir = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -28,6 +29,13 @@ class Case:
     mr: Path | None = None
     ct: Path | None = None
     mask: Path | None = None
+    files: tuple[Path, ...] = ()  # of the MR, where its DICOM files were named one by one or by a DICOMDIR
+    series_uid: str | None = None  # of the MR, where one of several DICOM series was chosen
+
+    @property
+    def mr_source(self) -> Path | tuple[Path, ...] | None:
+        """What to read the MR from."""
+        return self.files or self.mr
 
 
 @dataclass(frozen=True)
@@ -47,15 +55,23 @@ class _Member:
     held_out: bool
 
 
-def find_cases(dataset_dir: DatasetDir, required: Sequence[str] = ("mr",)) -> list[Case]:
+def find_cases(
+    dataset_dir: DatasetDir,
+    required: Sequence[str] = ("mr",),
+    series_uid: str | None = None,
+    all_series: bool = False,
+) -> list[Case]:
     """Every case of a data set that has all `required` images, in the order of folders or data list.
 
     Args:
         dataset_dir: an image, a folder in any layout of `layouts.LAYOUTS`, a data list (.json), a list
             of paths, or `sample` for the ICBM 2009a T1 head of the package nilearn. Of a data list the
-            first of the sections inference, testing, validation, training that has cases is taken.
+            first of the sections inference, testing, validation, training that has cases is taken. DICOM
+            files in a list of paths are one series together.
         required: of "mr", "ct", "mask". Images whose role nothing tells count as the only one required,
             or as MR.
+        series_uid: DICOM series to take; only the case that holds it is left.
+        all_series: make a case of every MR series where a DICOM source holds several.
 
     Raises:
         InputError: a path is missing, nothing was found, or two cases cannot be told apart by name.
@@ -69,7 +85,13 @@ def find_cases(dataset_dir: DatasetDir, required: Sequence[str] = ("mr",)) -> li
         raise InputError(
             f"{_shown(dataset_dir)} holds no case with {' and '.join(required)} ({lacking}). Understood are: {LAYOUTS}."
         )
-    return [Case(name, **one.images) for name, one in zip(unique_names(complete), complete, strict=True)]
+    named = zip(unique_names(complete), complete, strict=True)
+    cases = [_case(name, one) for name, one in named]
+    if series_uid is None and not all_series:
+        return cases
+    from medical_gans.io.dicom_choice import choose_series
+
+    return choose_series(cases, series_uid)
 
 
 def find_training_cases(
@@ -114,6 +136,11 @@ def find_training_cases(
 def _located(dataset_dir: DatasetDir, role: str = "mr", every_section: bool = False) -> list[Located]:
     given = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else list(dataset_dir)
     located: list[Located] = []
+    if len(given) > 1:
+        loose = [Path(name).expanduser() for name in given if is_dicom_file(Path(name).expanduser())]
+        given = [name for name in given if Path(name).expanduser() not in loose]
+        if loose:
+            located.append(Located(parts_of(loose[0].parent), {role: loose[0].parent}, files=tuple(loose)))
     for name in given:
         place = Path(name).expanduser()
         if not str(name):
@@ -135,6 +162,10 @@ def _first_section(listed: list[Located]) -> list[Located]:
     return [one for one in listed if one.split == wanted]
 
 
+def _case(name: str, one: Located) -> Case:
+    return Case(name, one.images.get("mr"), one.images.get("ct"), one.images.get("mask"), one.files)
+
+
 def _sample() -> Path:
     """The head that nilearn ships, found without importing nilearn, which takes seconds."""
     package = importlib.util.find_spec("nilearn")
@@ -150,7 +181,7 @@ def _sample() -> Path:
 def _members(dataset_dir: DatasetDir) -> list[_Member]:
     located = [one for one in _located(dataset_dir, every_section=True) if one.split not in ("testing", "inference")]
     return [
-        _Member(Case(name, **one.images), patient, one.paired, one.split == "validation")
+        _Member(_case(name, one), patient, one.paired, one.split == "validation")
         for name, patient, one in zip(unique_names(located), patients_of(located), located, strict=True)
     ]
 

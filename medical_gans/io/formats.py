@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 DICOM_SUFFIXES = (".dcm", ".ima")
+FILE_LIST_SUFFIX = ".txt"  # of a file with one path of a DICOM file per line
 _DICOM_PREAMBLE = 128
 _NOT_DICOM = (
     *IMAGE_SUFFIXES,
@@ -56,6 +57,18 @@ def has_dicom_prefix(path: Path) -> bool:
     """Whether the file starts as a DICOM file does (PS3.10, section 7.1)."""
     with path.open("rb") as stream:
         return stream.read(_DICOM_PREAMBLE + 4)[_DICOM_PREAMBLE:] == b"DICM"
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a path is a DICOM file by its name or its first bytes."""
+    if not path.is_file() or image_suffix(path):
+        return False
+    return path.name.lower().endswith(DICOM_SUFFIXES) or has_dicom_prefix(path)
+
+
+def may_hold_dicom(path: Path) -> bool:
+    """Whether a path is to be read as DICOM: a folder, a DICOM file, a DICOMDIR, or a text list of files."""
+    return path.is_dir() or path.name.lower().endswith(FILE_LIST_SUFFIX) or is_dicom_file(path)
 
 
 def holds_dicom_images(folder: Path) -> bool:

@@ -12,13 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medical_gans.errors import InputError
-from medical_gans.io.formats import holds_dicom_images, image_stem, image_suffix, visible_entries
+from medical_gans.io.formats import (
+    holds_dicom_images,
+    image_stem,
+    image_suffix,
+    may_hold_dicom,
+    visible_entries,
+    visible_files,
+)
 
 ROLES = ("mr", "ct", "mask")
 LAYOUTS = (
     "patient folders with mr, ct and mask images (SynthRAD), folders mr/ and ct/ with images, "
     "one image (.nii.gz, .nii, .mha, .mhd, .nrrd), a folder of images, a folder with one DICOM series, "
-    "a .json datalist"
+    "a DICOMDIR, an enhanced DICOM file, a .txt list of DICOM files, a .json datalist"
 )
 SPLITS = {
     "training": re.compile("train", re.IGNORECASE),
@@ -38,6 +45,7 @@ class Located:
     split: str | None = None  # "training", "validation", "testing", when a folder or datalist says so
     aligned: bool = True  # whether MR and CT, where there are both, may be compared voxel by voxel
     patient: str | None = None  # when a datalist names one
+    files: tuple[Path, ...] = ()  # of a DICOM series that was given as a list of files
 
     @property
     def paired(self) -> bool:
@@ -53,9 +61,9 @@ def locate(place: Path, role: str = "mr") -> list[Located]:
     if not place.exists():
         raise InputError(f"{place} does not exist. Check the path.")
     if place.is_file():
-        if not image_suffix(place):
+        if not image_suffix(place) and not may_hold_dicom(place):
             raise InputError(f"{place} is no image or data set that can be read. Understood are: {LAYOUTS}.")
-        return [Located(parts_of(place), {role: place})]
+        return [Located(parts_of(place), {role: place}, files=_named_files(place))]
     try:
         labelled = list(_labelled(place, place))
         if labelled:
@@ -65,6 +73,16 @@ def locate(place: Path, role: str = "mr") -> list[Located]:
         ]
     except PermissionError as error:
         raise InputError(f"{error.filename} may not be read: permission denied.") from error
+
+
+def _named_files(place: Path) -> tuple[Path, ...]:
+    """The files that a DICOMDIR or a text list names."""
+    if image_suffix(place):
+        return ()
+    from medical_gans.io.dicom_index import files_of
+
+    found = files_of(place)
+    return () if found == [place] else tuple(found)
 
 
 def _labelled(folder: Path, root: Path) -> Iterable[Located]:
@@ -125,9 +143,16 @@ def _images_in(folder: Path) -> list[Path]:
     """The images of one folder: image files and DICOM folders in it, or itself when it holds a series."""
     entries = visible_entries(folder)
     images = [entry for entry in entries if (image_suffix(entry) if entry.is_file() else holds_dicom_images(entry))]
-    if not images and holds_dicom_images(folder):
+    if not images and _holds_dicom_deep(folder):
         return [folder]
     return images
+
+
+def _holds_dicom_deep(folder: Path) -> bool:
+    """Whether DICOM images lie in a folder or anywhere below it, as in what discs and archives export."""
+    return any(
+        holds_dicom_images(place) for place in dict.fromkeys([folder, *(f.parent for f in visible_files(folder))])
+    )
 
 
 def parts_of(image: Path, root: Path | None = None) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ def stack_affine(
     positions: NDArray[np.float64],
     directions: NDArray[np.float64],
     pixel_spacing: tuple[float, float],
+    allow_tilt: bool = False,
 ) -> Affine:
     """Affine (column, row, slice) -> RAS+ mm of slices ordered along the normal.
 
@@ -74,6 +75,7 @@ def stack_affine(
         positions: (slices, 3), ImagePositionPatient.
         directions: as `slice_directions` gives them.
         pixel_spacing: mm between rows, mm between columns, as in PixelSpacing.
+        allow_tilt: give a steadily sheared stack an affine whose slice step leans, instead of refusing it.
 
     Raises:
         InputError: a slice is missing, spacing is uneven, or the stack is tilted.
@@ -84,31 +86,37 @@ def stack_affine(
         )
     row, column, normal = directions
     along = (positions - positions[0]) @ normal
-    _check_lateral(name, positions, directions, _LATERAL_JITTER * min(pixel_spacing))
+    drift = _drift(name, positions, directions, _LATERAL_JITTER * min(pixel_spacing), allow_tilt)
     _check_spacing(name, along)
     spacing = along[-1] / (len(along) - 1)
     affine = np.eye(4)
     affine[:3, 0] = row * pixel_spacing[1]
     affine[:3, 1] = column * pixel_spacing[0]
-    affine[:3, 2] = normal * spacing
+    affine[:3, 2] = (normal + drift @ directions[:2]) * spacing
     affine[:3, 3] = positions[0]
     return lps_to_ras(affine)
 
 
-def _check_lateral(
-    name: str, positions: NDArray[np.float64], directions: NDArray[np.float64], tolerance: float
-) -> None:
-    """Slices must lie on one line along the normal; a steady drift is a tilted gantry."""
+def _drift(
+    name: str,
+    positions: NDArray[np.float64],
+    directions: NDArray[np.float64],
+    tolerance: float,
+    allow_tilt: bool,
+) -> NDArray[np.float64]:
+    """How far the slices move along rows and columns per mm along the normal: (0, 0), or that of a tilted gantry."""
     sideways = (positions - positions[0]) @ directions[:2].T
     if np.linalg.norm(sideways, axis=1).max() <= tolerance:
-        return
+        return np.zeros(2)
     along = (positions - positions[0]) @ directions[2]
     drift = sideways[-1] / max(along[-1], _SAME_PLACE)
     if np.linalg.norm(sideways - along[:, None] * drift, axis=1).max() <= max(tolerance, _ROUNDING):
+        if allow_tilt:
+            return np.asarray(drift, dtype=np.float64)
         angle = np.degrees(np.arctan(np.linalg.norm(drift)))
         raise InputError(
-            f"{name} is tilted: its slices are sheared by {angle:.1f} degrees (gantry tilt). "
-            "Resample it to an upright grid first, or acquire without tilt."
+            f"{name} is tilted: its slices are sheared by {angle:.1f} degrees (gantry tilt). Resample it to an "
+            "upright grid first; mr_to_ct inference does so itself with --repair true."
         )
     steps = np.linalg.norm(np.diff(sideways, axis=0), axis=1)
     worst = int(steps.argmax())

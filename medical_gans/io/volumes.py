@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from medical_gans.errors import InputError
-from medical_gans.io.formats import DICOM_SUFFIXES, IMAGE_SUFFIXES, image_suffix
+from medical_gans.io.formats import IMAGE_SUFFIXES, image_suffix, may_hold_dicom
 from medical_gans.io.grid import Affine, by, check_affine, corners, largest_distance
 from medical_gans.io.stored_values import KEPT_TYPES, check_finite, integer_type
 from medical_gans.io.writing import whole_file
 
 if TYPE_CHECKING:
     import pydicom
+
+    from medical_gans.io.dicom_index import DicomSource
 
 _GRID_TOLERANCE = 0.01  # of the smallest voxel edge, at the worst corner
 _NIFTI_1_TOLERANCE = 1e-4  # mm; ITK, and so 3D Slicer and ITK-SNAP, cannot open NIfTI-2
@@ -36,6 +38,7 @@ class Volume:
     source: Path
     modality: str | None = None  # "MR" or "CT" when the file says so (DICOM)
     headers: tuple[pydicom.Dataset, ...] = ()  # DICOM source headers in slice order, without pixel data
+    repairs: tuple[str, ...] = ()  # sentences: what the intake mended
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -44,20 +47,21 @@ class Volume:
         return float(i), float(j), float(k)
 
 
-def read_volume(path: str | os.PathLike[str], series_uid: str | None = None) -> Volume:
-    """Read a 3D image: NIfTI, MetaImage, NRRD, or a folder with a DICOM series (strict intake).
+def read_volume(source: DicomSource, series_uid: str | None = None, repair: bool = False) -> Volume:
+    """Read a 3D image: NIfTI, MetaImage, NRRD, or a DICOM series (strict intake).
 
     Integer types are kept where the stored values are the real ones, everything else is float32.
 
     Args:
-        path: image file or DICOM folder.
-        series_uid: which series to take when a DICOM folder holds several.
+        source: image file, or anything that `read_series` takes: a DICOM folder, a DICOMDIR, a list of files.
+        series_uid: which series to take when a DICOM source holds several.
+        repair: resample a tilted DICOM stack instead of refusing it.
 
     Raises:
         InputError: the image is missing, damaged, not 3D, in colour, constant, without a usable
             grid, or holds NaN or infinity.
     """
-    volume = _load(Path(path), series_uid)
+    volume = _load(source, series_uid, repair)
     low, high = volume.array.min(), volume.array.max()
     if low == high:
         raise InputError(
@@ -73,7 +77,7 @@ def read_mask(path: str | os.PathLike[str]) -> Volume:
     Raises:
         InputError: as `read_volume`, or the mask has nothing in it.
     """
-    volume = _load(Path(path), None)
+    volume = _load(path, None, False)
     inside = volume.array > 0.5
     if not inside.any():
         raise InputError(f"Mask {volume.source} is empty: no voxel exceeds 0.5. Give a mask with content.")
@@ -129,18 +133,20 @@ def check_same_grid(first: Volume, second: Volume) -> None:
     )
 
 
-def _load(path: Path, series_uid: str | None) -> Volume:
-    path = path.expanduser()
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Check the path.")
-    if path.is_dir():
+def _load(source: DicomSource, series_uid: str | None, repair: bool) -> Volume:
+    if not isinstance(source, str | os.PathLike):
         from medical_gans.io.dicom_series import read_series
 
-        return read_series(path, series_uid)
+        return read_series(source, series_uid, repair)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Check the path.")
+    if may_hold_dicom(path):
+        from medical_gans.io.dicom_series import read_series
+
+        return read_series(path, series_uid, repair)
     suffix = image_suffix(path)
     if suffix is None:
-        if path.name.lower().endswith(DICOM_SUFFIXES):
-            raise InputError(f"{path} is one file of a DICOM series. Give the folder that holds the series.")
         raise InputError(
             f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)} or a DICOM folder). "
             "Convert it, for example to NIfTI."

@@ -1,6 +1,6 @@
 """Pictures and the page that a person reads after a run, pictures of a training, and the manifest."""
 
-from medical_gans.report.cases import case_records, write_case_report, write_failed_case
+from medical_gans.report.cases import case_records, write_case_report, write_failed_case, write_record
 from medical_gans.report.manifest import Manifest, input_hashes
 from medical_gans.report.page import write_page
 from medical_gans.report.training import loss_curves, training_sheet
@@ -14,4 +14,5 @@ __all__ = [
     "write_case_report",
     "write_failed_case",
     "write_page",
+    "write_record",
 ]

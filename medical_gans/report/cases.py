@@ -36,6 +36,7 @@ def write_case_report(
     warnings: Sequence[str] = (),
     inputs: Mapping[str, str] | None = None,
     seconds: Mapping[str, float] | None = None,
+    tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
 ) -> Path:
     """Draw a case and keep its record under ``<folder>/report/<name>``.
 
@@ -55,6 +56,7 @@ def write_case_report(
         warnings: sentences.
         inputs: SHA-256 of each input file by its name inside the data set, as `input_hashes` gives them.
         seconds: time per stage.
+        tables: rows of text by heading; cells of a column ``light`` are coloured by what they say.
 
     Returns:
         The folder of the case.
@@ -94,6 +96,49 @@ def write_case_report(
             "metrics": dict(metrics or {}),
             "inputs": dict(inputs or {}),
             "seconds": dict(seconds or {}),
+            "tables": {title: list(rows) for title, rows in (tables or {}).items()},
+        },
+    )
+    return place
+
+
+def write_record(
+    folder: str | Path,
+    name: str,
+    *,
+    pictures: Mapping[str, str],
+    tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    warnings: Sequence[str] = (),
+    inputs: Mapping[str, str] | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> Path:
+    """Keep the record of a case whose pictures were drawn by its caller.
+
+    Args:
+        folder: output folder of the run.
+        name: of the case.
+        pictures: captions by name; ``<name>.png`` lies in the folder of the case, and ``thumbnail.png`` too.
+        tables, metrics, warnings, inputs, seconds: as for `write_case_report`.
+
+    Returns:
+        The folder of the case.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    place = check_writable(Path(folder) / CASES_FOLDER / name)
+    _write_record(
+        place,
+        {
+            "name": name,
+            "status": "warning" if warnings else "done",
+            "warnings": list(warnings),
+            "metrics": dict(metrics or {}),
+            "inputs": dict(inputs or {}),
+            "seconds": dict(seconds or {}),
+            "tables": {title: list(rows) for title, rows in (tables or {}).items()},
+            "pictures": dict(pictures),
         },
     )
     return place

@@ -18,6 +18,7 @@ from medical_gans.report.sheet import spoken
 RESEARCH_USE = "For research use only. Not a medical device; not for diagnosis or treatment."
 _UNITS = {"mae": "HU", "mean_error": "HU", "psnr": "dB"}
 _STATUS = {"done": "done", "warning": "look at warnings", "failed": "failed"}
+_LIGHTS = {"green": "done", "amber": "warning", "red": "failed"}
 _CAPTIONS = {
     "overview": "Three planes through the middle of the bone; the patient's right is on the left. R, L, A, "
     "P, S, I: right, left, anterior, posterior, superior, inferior. Positions in mm of the file's own space.",
@@ -142,8 +143,10 @@ def _section(record: Mapping[str, Any], number: int) -> str:
     if record["warnings"]:
         sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in record["warnings"])
         parts.append(f'<ul class="{record["status"]}">{sentences}</ul>')
+    for title, rows in record.get("tables", {}).items():
+        parts.append(f'<p class="note">{escape(title)}</p>{_plain_table(rows)}')
     if record["status"] != "failed":
-        for kind, caption in _CAPTIONS.items():
+        for kind, caption in record.get("pictures", _CAPTIONS).items():
             picture = _picture(record, kind, number, link=True)
             parts.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     return "".join([*parts, "</section>"])
@@ -167,8 +170,14 @@ def _plain_table(rows: Sequence[Mapping[str, str | float]]) -> str:
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
     heads = "".join(f"<th>{_label(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{_figure(row.get(name))}</td>" for name in names) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(_cell(name, row.get(name)) for name in names) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(name: str, value: str | float | None) -> str:
+    """One cell; that of a column `light` is coloured."""
+    colour = _LIGHTS.get(str(value), "") if name == "light" else ""
+    return f'<td class="{colour}">{_figure(value)}</td>' if colour else f"<td>{_figure(value)}</td>"
 
 
 def _label(name: str) -> str:

@@ -1,11 +1,13 @@
 """Whole-volume inference, of one case or a cohort."""
 
 from medical_gans.synthesis.cohort import CaseEvaluator
+from medical_gans.synthesis.dicom_output import DicomOutput
 from medical_gans.synthesis.volume import SliceSynthesis, SyntheticCT
 from medical_gans.synthesis.weights import TrainedGenerators, load_generators, training_card
 
 __all__ = [
     "CaseEvaluator",
+    "DicomOutput",
     "SliceSynthesis",
     "SyntheticCT",
     "TrainedGenerators",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from medical_gans.fingerprint import Fingerprint
 from medical_gans.io import Case, check_writable
 from medical_gans.report import Manifest, write_failed_case, write_page
 from medical_gans.report.manifest import sha256
+from medical_gans.synthesis.dicom_output import DicomOutput
 from medical_gans.synthesis.one_case import CaseSynthesis
 from medical_gans.synthesis.volume import SliceSynthesis
 
@@ -35,7 +36,8 @@ class CaseEvaluator(Evaluator):
 
     Written to `output_dir`: for each case ``<case>/synthetic_ct.nii.gz`` (int16 HU on the grid of the MR)
     and, where several estimates were averaged, ``<case>/uncertainty.nii.gz`` (their standard deviation,
-    int16 HU); pictures under ``report/<case>/``; at the end ``report.html`` and ``manifest.json``.
+    int16 HU); for DICOM input ``<case>/dicom/`` with a CT series; pictures under ``report/<case>/``; at the end
+    ``report.html`` and ``manifest.json``.
 
     A bad case is reported, skipped, and named in the error that ends the run; the error of an only case is
     raised as it is. Cases that lie finished in `output_dir`, made from the same inputs by the same weights
@@ -50,6 +52,8 @@ class CaseEvaluator(Evaluator):
         fingerprint: of the training images, to which each MR is compared.
         strict: refuse an MR that differs from the training images instead of warning.
         dataset_dir: data set that the cases were found in.
+        dicom: how DICOM is read, written and sent.
+        quality: checks of each result, see `one_case.CaseSynthesis`.
         seed: for the manifest.
     """
 
@@ -64,6 +68,8 @@ class CaseEvaluator(Evaluator):
         fingerprint: Fingerprint | None = None,
         strict: bool = False,
         dataset_dir: str | Path | Sequence[str | Path] = ".",
+        dicom: DicomOutput | None = None,
+        quality: Callable[..., Any] | None = None,
         seed: int | None = None,
     ) -> None:
         rank = distributed.get_rank() if distributed.is_initialized() else 0
@@ -75,7 +81,8 @@ class CaseEvaluator(Evaluator):
         self.is_only_case = len(cases) == 1
         self.output_dir = Path(output_dir)
         shown = dataset_dir if isinstance(dataset_dir, str | Path) else [str(place) for place in dataset_dir]
-        settings = {"dataset_dir": shown, "strict": strict, **synthesis.settings}
+        self.dicom = dicom or DicomOutput()
+        settings = {"dataset_dir": shown, "strict": strict, **synthesis.settings, **self.dicom.settings}
         self.manifest = Manifest("mr_to_ct", "inference", settings=settings, seed=seed, device=str(device))
         self.manifest.weights = {_name(file, weights): sha256(file) for file in weights}
         self.case_synthesis = CaseSynthesis(
@@ -85,6 +92,8 @@ class CaseEvaluator(Evaluator):
             fingerprint,
             strict,
             shown if isinstance(shown, str | Path) else ".",
+            self.dicom,
+            quality,
         )
         self.failures: dict[str, str] = {}
         self._stopped_by: Exception | None = None
@@ -129,6 +138,8 @@ class CaseEvaluator(Evaluator):
         except Exception as error:
             state = "failed"
             self._fail(case, _out_of_memory(case, error) or error)
+        else:
+            state = self._deliver(case, state)
         logger.info("%s %s (%.1f s)", case.name, state, time.perf_counter() - begin)
         self._bar.update()
         return {"case": case.name, "state": state}
@@ -142,6 +153,16 @@ class CaseEvaluator(Evaluator):
 
             for warning in self.case_synthesis.run(case, show):
                 logger.warning("%s: %s", case.name, warning)
+
+    def _deliver(self, case: Case, state: str) -> str:
+        """Send what was written; a case that does not arrive counts as failed, but stays."""
+        try:
+            self.dicom.deliver(self.output_dir / case.name)
+        except UserError as error:
+            self.failures[case.name] = str(error)
+            logger.error("%s is written but not sent: %s", case.name, error)
+            return f"{state}, not sent"
+        return state
 
     def _fail(self, case: Case, error: Exception) -> None:
         if self.is_only_case or (isinstance(error, UserError) and not isinstance(error, InputError)):

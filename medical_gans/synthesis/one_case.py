@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from medical_gans.io import Case, Volume, check_same_grid, read_mask, read_volum
 from medical_gans.io.writing import whole_folder
 from medical_gans.report import input_hashes, write_case_report
 from medical_gans.report.cases import CASES_FOLDER
+from medical_gans.synthesis.dicom_output import DicomOutput
 from medical_gans.synthesis.volume import Progress, SliceSynthesis
 
 SYNTHETIC_CT = "synthetic_ct.nii.gz"
@@ -38,6 +39,9 @@ class CaseSynthesis:
         fingerprint: of the training images; None compares with nothing.
         strict: refuse an MR that differs from the training images instead of warning.
         dataset_dir: folder that names of inputs are relative to.
+        dicom: how DICOM is read and written.
+        quality: from MR, HU and standard deviation to a verdict with ``tables()`` and ``warnings()`` for the
+            report, as `quality.QualityGate` gives it; None checks nothing.
     """
 
     synthesis: SliceSynthesis
@@ -46,6 +50,8 @@ class CaseSynthesis:
     fingerprint: Fingerprint | None = None
     strict: bool = False
     dataset_dir: str | Path = "."
+    dicom: DicomOutput = field(default_factory=DicomOutput)
+    quality: Callable[..., Any] | None = None
 
     def is_finished(self, case: Case) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
@@ -69,19 +75,26 @@ class CaseSynthesis:
         assert case.mr is not None
         seconds: dict[str, float] = {}
         with _timed(seconds, "read"):
-            mr = read_volume(case.mr)
+            mr = self.dicom.read(case)
             inputs = self._inputs(case)
         with _timed(seconds, "compare"):
-            warnings = self._compare(mr)
+            warnings = [*mr.repairs, *self._compare(mr)]
         with _timed(seconds, "synthesis"):
             made = self.synthesis(mr, on_progress)
         seconds["network"] = made.network_seconds
         seconds["synthesis"] -= made.network_seconds
+        tables: dict[str, Any] = {}
+        if self.quality is not None:
+            with _timed(seconds, "checks"):
+                verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
+            tables = verdict.tables()
+            warnings += verdict.warnings()
         with whole_folder(self.output_dir / case.name) as folder, _gone_if_interrupted(self._pictures(case)):
             with _timed(seconds, "write"):
                 save_volume(folder / SYNTHETIC_CT, made.hounsfield, mr.affine)
                 if made.standard_deviation is not None:
                     save_volume(folder / UNCERTAINTY, made.standard_deviation, mr.affine)
+                warnings += self.dicom.save(folder, made.hounsfield, mr)
                 facts = json.dumps(self._made_from(inputs), indent=1)
                 (folder / _MADE_FROM).write_text(facts + "\n", encoding="utf-8")
             reference = _beside(mr, case.ct, read_volume, warnings)
@@ -98,6 +111,7 @@ class CaseSynthesis:
                 warnings=warnings,
                 inputs=inputs,
                 seconds=seconds,
+                tables=tables,
             )
         return warnings
 
@@ -110,13 +124,17 @@ class CaseSynthesis:
             raise InputError(f"{mr.source}: {error}") from error
 
     def _inputs(self, case: Case) -> dict[str, str]:
-        return input_hashes(case.mr, case.ct, case.mask, dataset_dir=self.dataset_dir)
+        return input_hashes(*(case.files or [case.mr]), case.ct, case.mask, dataset_dir=self.dataset_dir)
 
     def _made_from(self, inputs: Mapping[str, str]) -> dict[str, Any]:
         facts = {
             "medical_gans": __version__,
             "weights": list(self.weights),
-            "settings": {**self.synthesis.decisive_settings, "strict": self.strict},
+            "settings": {
+                **self.synthesis.decisive_settings,
+                **self.dicom.decisive_settings,
+                "strict": self.strict,
+            },
             "inputs": dict(inputs),
         }
         return dict(json.loads(json.dumps(facts)))

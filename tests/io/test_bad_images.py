@@ -54,7 +54,7 @@ def test_other_files_are_refused_with_what_is_understood(tmp_path):
     (tmp_path / "report.pdf").write_bytes(b"%PDF")
     (tmp_path / "IM001.dcm").write_bytes(b"")
     refused(tmp_path / "report.pdf", r"no image that can be read \(\.nii\.gz")
-    refused(tmp_path / "IM001.dcm", "Give the folder")
+    refused(tmp_path / "IM001.dcm", "truncated or damaged DICOM")
 
 
 @pytest.mark.parametrize("name", ["mr.nii", "mr.nii.gz", "mr.mha", "mr.nrrd", "compressed.mha", "compressed.nrrd"])

@@ -329,7 +329,7 @@ REFUSALS = {
     "colour": ("MR", colour, "holds RGB images"),
     "inverted": ("MR", put("PhotometricInterpretation", "MONOCHROME1"), "holds MONOCHROME1 images"),
     "mosaic": ("MR", put("ImageType", ["ORIGINAL", "PRIMARY", "MOSAIC"]), "mosaic tiles"),
-    "enhanced multi-frame": ("MR", enhanced, "enhanced multi-frame"),
+    "frames without a place": ("MR", enhanced, "does not say where its frames lie"),
     "another modality": ("MR", put("Modality", "PT"), "has modality PT; MR or CT is needed"),
     "constant": ("MR", put("PixelData", bytes(48)), "constant: every voxel is 0"),
     "short pixels": ("MR", put("PixelData", bytes(40), 3), "truncated or damaged"),

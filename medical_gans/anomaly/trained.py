@@ -1,0 +1,81 @@
+"""From a weights file to a detector, and what is known of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medical_gans.anomaly.detector import AnomalyDetector
+from medical_gans.anomaly.lung_patches import LungPatches
+from medical_gans.checkpoints import WeightsCard, load_weights
+from medical_gans.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedDetector:
+    """A detector in evaluation mode.
+
+    Attributes:
+        detector: generator, encoder, critic.
+        file: its weights.
+        window: HU that its range stands for.
+        seen: hash of each patch that took part in training or in choosing settings, and in which of the two.
+        normal_quantiles: of each score of f-AnoGAN on held-out normal patches; empty where not known.
+    """
+
+    detector: AnomalyDetector
+    file: Path
+    window: tuple[float, float]
+    seen: Mapping[str, str]
+    normal_quantiles: Mapping[str, Sequence[float]]
+
+    def side(self, patches: LungPatches) -> np.ndarray:
+        """``train``, ``validation`` or ``unseen`` for each patch, ``(n,)``."""
+        return np.array([self.seen.get(one, "unseen") for one in patches.hashes()], dtype="<U10")
+
+    def percentile(self, name: str, scores: np.ndarray) -> np.ndarray:
+        """Share of held-out normal patches with a lower score, 0 to 1; NaN where not known."""
+        known = self.normal_quantiles.get(name)
+        if not known:
+            return np.full(len(scores), np.nan)
+        return np.interp(scores, known, np.linspace(0, 1, len(known)))
+
+
+def load_detector(detector: AnomalyDetector, weights: str | Path) -> TrainedDetector:
+    """Load the weights of a detector and the card beside them.
+
+    Raises:
+        InputError: the file is missing, damaged, does not fit, or has no card that tells the window.
+    """
+    file = Path(weights)
+    load_weights(detector, file)
+    card = WeightsCard.of(file)
+    if card is None or card.window is None:
+        raise InputError(
+            f"{file} has no card ({file.with_suffix('.json').name}) beside it that tells the window in HU. "
+            "Copy the card that lung_nodule anomaly_train wrote with the weights."
+        )
+    known: Mapping[str, Any] = card.fingerprint or {}
+    seen = {one: side for side in ("train", "validation") for one in known.get(side, ())}
+    window = (float(card.window[0]), float(card.window[1]))
+    return TrainedDetector(detector, file, window, seen, known.get("normal_quantiles", {}))
+
+
+def detector_card(
+    train: LungPatches,
+    validation: LungPatches,
+    network: Mapping[str, Any],
+    normal_quantiles: Mapping[str, Sequence[float]],
+) -> WeightsCard:
+    """The card of a detector: window, networks, patches used, and what scores are normal."""
+    spacing = [None if np.isnan(edge) else edge for edge in train.spacing]
+    fingerprint = {
+        "train": sorted(set(train.hashes())),
+        "validation": sorted(set(validation.hashes())),
+        "normal_quantiles": dict(normal_quantiles),
+    }
+    return WeightsCard(spacing=spacing, network=dict(network), fingerprint=fingerprint, window=list(train.window))

@@ -1,0 +1,250 @@
+"""How near generated nodules are to real ones, measured again and again on random halves of the test patients.
+
+Every figure depends on the number of samples. So in each repetition one half of the patients is the reference, and
+the other half (the floor), training patients and generated nodules are judged against it, as many of each class.
+Drawing halves keeps the samples apart: with replacement a sample would be its own nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from tqdm import tqdm
+
+from medical_gans.errors import InputError, SettingError
+from medical_gans.evaluation.nodule_sources import JUDGED
+from medical_gans.metrics.distribution import (
+    frechet_distance,
+    kernel_distance,
+    memorisation_ratio,
+    ms_ssim_diversity,
+    nearest,
+    precision_recall_density_coverage,
+)
+
+_LEAST = 10
+FLOOR = "real"
+"""Name of the test patients of the other half."""
+GROUPS: dict[str, tuple[int, ...]] = {"both": tuple(JUDGED)} | {name: (label,) for label, name in JUDGED.items()}
+"""Classes that are judged together; ``both`` has as many benign as malignant ones."""
+DEFINITIONS = {
+    "frechet": "Frechet distance of the features (Heusel et al. 2017); falls with n",
+    "frechet_ratio": "frechet over that of real against real",
+    "kernel": "kernel distance (Binkowski et al. 2018): squared maximum mean discrepancy, cubic kernel, unbiased",
+    "precision": "share of the samples within the manifold of the real half (Kynkaanniemi et al. 2019)",
+    "recall": "share of the real half within the manifold of the samples",
+    "density": "real neighbourhoods that hold a sample, over k (Naeem et al. 2020)",
+    "coverage": "share of real neighbourhoods that hold a sample",
+    "ms_ssim": "MS-SSIM of random pairs of one class, at full, half and quarter size: above that of real ones there is "
+    "less variety",
+    "memorisation": "median distance of the features to the nearest training patch, over that of the real half: below "
+    "1 the samples are nearer to the training patches than new patients are",
+    "memorisation_pixels": "the same for the voxels in HU, mirrored training patches included; smooth images are near "
+    "to everything",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images with their features.
+
+    Attributes:
+        images: ``(n, *spatial)`` in HU.
+        label: ``(n,)``, -1 without classes.
+        features: by name, ``(n, features)``.
+        to_training: by name of the features, and ``pixels``: ``(n,)`` distance to the nearest training patch.
+    """
+
+    images: np.ndarray
+    label: np.ndarray
+    features: Mapping[str, np.ndarray]
+    to_training: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Mean over the repetitions, and between which values 95 % of them lie.
+
+    A half of the patients has twice the variance of all of them, and that is the variance between random halves: the
+    interval is that of the delete-half jackknife (Shao and Wu 1989).
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+Figures = dict[tuple[str, str, str], dict[str, Figure]]
+"""(group, features, samples) -> figure -> value."""
+
+
+def judge(
+    real: Samples,
+    patient: np.ndarray,
+    candidates: Mapping[str, Samples],
+    *,
+    data_range: float,
+    k: int = 5,
+    repeats: int = 100,
+    seed: int = 0,
+) -> Figures:
+    """All figures of all candidates, and the floor.
+
+    Args:
+        real: test patients.
+        patient: ``(n,)`` of each real sample.
+        candidates: training patients and generators, by name. One without classes is judged for both together.
+        data_range: HU, width of the window.
+        k: neighbours that make a manifold.
+        repeats: random halves of the patients.
+        seed: of the halves.
+
+    Raises:
+        InputError: too few samples or patients of a class.
+        SettingError: k or repeats are too small.
+    """
+    if k < 1 or repeats < 2:
+        raise SettingError(f"k is {k} and repeats is {repeats}; give k of 1 or more and repeats of 2 or more.")
+    rng = np.random.default_rng(seed)
+    figures: Figures = {}
+    for group, labels in GROUPS.items():
+        judged = {name: samples for name, samples in candidates.items() if _suits(samples, labels)}
+        splits = [_halves(real.label, patient, labels, rng) for _ in range(repeats)]
+        number = _number(splits, judged, labels, least=max(k + 1, _LEAST))
+        rows: dict[tuple[str, str], list[dict[str, float]]] = {}
+        for halves in tqdm(splits, desc=f"figures of {group}", unit="split", leave=False):
+            for key, found in _repetition(real, halves, judged, labels, number, data_range, k, rng).items():
+                rows.setdefault(key, []).append(found)
+        summaries = {key: _summary(found, n=number * len(labels)) for key, found in rows.items()}
+        for (features, name), summary in summaries.items():
+            # a ratio of means: the mean of ratios is larger, by the spread of the floor
+            ratio = summary["frechet"].value / summaries[features, FLOOR]["frechet"].value
+            summary["frechet_ratio"] = replace(summary["frechet_ratio"], value=ratio)
+            figures[group, features, name] = summary
+    return figures
+
+
+def distances_to_training(
+    images: np.ndarray,
+    features: Mapping[str, np.ndarray],
+    training_images: np.ndarray,
+    training_features: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Distance to the nearest training patch, and its index, in each kind of features and in ``pixels`` (RMS, HU).
+
+    Args:
+        images: ``(n, *spatial)`` in HU.
+        features: by name, ``(n, features)``.
+        training_images: ``(m, *spatial)``; their mirror images count as well, as in training.
+        training_features: as `features`.
+    """
+    found = {name: nearest(values, training_features[name]) for name, values in features.items()}
+    (plain, plain_index), (mirrored, mirrored_index) = (
+        nearest(images, training) for training in (training_images, training_images[:, :, ::-1])
+    )
+    rms = np.minimum(plain, mirrored) / np.sqrt(images[0].size)
+    found["pixels"] = rms, np.where(plain <= mirrored, plain_index, mirrored_index)
+    return {kind: pair[0] for kind, pair in found.items()}, {kind: pair[1] for kind, pair in found.items()}
+
+
+def _suits(samples: Samples, labels: Sequence[int]) -> bool:
+    """A generator without classes makes both kinds together or none in particular."""
+    has_classes = bool((samples.label >= 0).any())
+    return has_classes or len(labels) == len(JUDGED)
+
+
+def _members(samples: Samples, label: int) -> np.ndarray:
+    return np.flatnonzero(samples.label == label)
+
+
+def _number(
+    splits: Sequence[tuple[list[np.ndarray], list[np.ndarray]]],
+    candidates: Mapping[str, Samples],
+    labels: Sequence[int],
+    least: int,
+) -> int:
+    """Samples of each class that every half and every candidate has."""
+    supply = {}
+    for place, label in enumerate(labels):
+        kind = f"{JUDGED[label]} nodules in half of the test patients"
+        supply[kind] = min(len(side[place]) for halves in splits for side in halves)
+        for name, samples in candidates.items():
+            has_classes = bool((samples.label >= 0).any())
+            count = len(_members(samples, label)) if has_classes else len(samples.label) // len(labels)
+            supply[f"{JUDGED[label]} nodules of {name}"] = count
+    scarcest = min(supply, key=lambda kind: supply[kind])
+    if supply[scarcest] < least:
+        raise InputError(
+            f"There are only {supply[scarcest]} {scarcest}; the figures need {least} or more. Give more nodules"
+            + (", or a larger share of test patients in split_fractions." if "half" in scarcest else ".")
+        )
+    return supply[scarcest]
+
+
+def _repetition(
+    real: Samples,
+    halves: tuple[list[np.ndarray], list[np.ndarray]],
+    candidates: Mapping[str, Samples],
+    labels: Sequence[int],
+    number: int,
+    data_range: float,
+    k: int,
+    rng: np.random.Generator,
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Figures by (features, samples), one half of the patients being the reference."""
+    reference, other = (np.concatenate([rng.permutation(one)[:number] for one in side]) for side in halves)
+    drawn = {FLOOR: (real, other)}
+    drawn |= {name: (samples, _draw(samples, labels, number, rng)) for name, samples in candidates.items()}
+    found = {}
+    for name, (samples, index) in drawn.items():
+        parts = np.split(index, len(labels))
+        similar = float(np.mean([ms_ssim_diversity(samples.images[part], data_range, rng) for part in parts]))
+        for features, values in real.features.items():
+            ours, theirs = values[reference], samples.features[features][index]
+            found[features, name] = {
+                "frechet": frechet_distance(ours, theirs),
+                "kernel": kernel_distance(ours, theirs),
+                **precision_recall_density_coverage(ours, theirs, k),
+                "ms_ssim": similar,
+                **{
+                    figure: memorisation_ratio(samples.to_training[kind][index], real.to_training[kind][other])
+                    for figure, kind in (("memorisation", features), ("memorisation_pixels", "pixels"))
+                },
+            }
+    for (features, _), figures in found.items():
+        figures["frechet_ratio"] = figures["frechet"] / found[features, FLOOR]["frechet"]
+    return found
+
+
+def _halves(
+    label: np.ndarray, patient: np.ndarray, labels: Sequence[int], rng: np.random.Generator
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Indices by class of two random halves of the patients; each patient goes where samples like theirs are fewer."""
+    sides: tuple[list[list[int]], list[list[int]]] = ([[] for _ in labels], [[] for _ in labels])
+    for name in rng.permutation(np.unique(patient[np.isin(label, labels)])):
+        own = [np.flatnonzero((patient == name) & (label == one)).tolist() for one in labels]
+        excess = sum(len(new) * (len(a) - len(b)) for new, a, b in zip(own, *sides, strict=True))
+        side = sides[0] if excess < 0 or (excess == 0 and rng.random() < 0.5) else sides[1]
+        for held, new in zip(side, own, strict=True):
+            held += new
+    first, second = ([np.array(held, dtype=np.int64) for held in side] for side in sides)
+    return first, second
+
+
+def _draw(samples: Samples, labels: Sequence[int], number: int, rng: np.random.Generator) -> np.ndarray:
+    """`number` random samples of each class, one class after the other."""
+    if (samples.label < 0).all():
+        return rng.permutation(len(samples.label))[: number * len(labels)]
+    return np.concatenate([rng.permutation(_members(samples, label))[:number] for label in labels])
+
+
+def _summary(rows: Sequence[Mapping[str, float]], n: int) -> dict[str, Figure]:
+    figures = {}
+    for name in DEFINITIONS:
+        values = np.array([row[name] for row in rows])
+        low, high = np.percentile(values, (2.5, 97.5))
+        figures[name] = Figure(float(values.mean()), float(low), float(high), n)
+    return figures

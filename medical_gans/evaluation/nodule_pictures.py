@@ -1,0 +1,157 @@
+"""Pictures by which a person judges generated nodules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medical_gans.report.sheet import FAINT, INK, SERIES_COLOURS, Sheet
+
+_TILE, _GAP, _HEAD = 84, 2, 30
+_EDGE = 8
+_PAIRS = 10
+
+
+def beside(
+    path: Path, real: np.ndarray, generated: np.ndarray, titles: tuple[str, str], window: Sequence[float]
+) -> Path:
+    """Up to 64 real patches beside up to 64 generated ones.
+
+    Args:
+        path: PNG to write.
+        real: ``(n, rows, columns[, slices])`` in HU; of a volume the middle slice is drawn.
+        generated: as `real`.
+        titles: over the two squares.
+        window: HU of black and white.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    side = _EDGE * (_TILE + _GAP)
+    sheet = Sheet(2 * side + 26, _HEAD + side)
+    for place, (patches, title) in enumerate(zip((real, generated), titles, strict=True)):
+        left = place * (side + 26)
+        sheet.words(title, (left + side / 2, _HEAD / 2))
+        for number, patch in enumerate(_slices(patches[: _EDGE**2])):
+            row, column = divmod(number, _EDGE)
+            box = (left + column * (_TILE + _GAP), _HEAD + row * (_TILE + _GAP), _TILE, _TILE)
+            sheet.picture(patch, box, limits=(window[0], window[1]))
+    return sheet.save(path)
+
+
+@dataclass(frozen=True, eq=False)
+class ClosestPairs:
+    """The generated patches nearest to a training patch, nearest first.
+
+    Attributes:
+        title: of the row.
+        generated: ``(n, *spatial)``.
+        training: ``(n, *spatial)`` nearest to each.
+        words: n texts beneath, such as the distance.
+    """
+
+    title: str
+    generated: np.ndarray
+    training: np.ndarray
+    words: Sequence[str]
+
+
+def closest_pairs(path: Path, rows: Sequence[ClosestPairs], window: Sequence[float]) -> Path:
+    """Each generated patch above the training patch nearest to it.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    tile, left = 112, 26
+    block = _HEAD + 2 * (tile + _GAP) + 24
+    sheet = Sheet(left + _PAIRS * (tile + 6), len(rows) * block)
+    for number, row in enumerate(rows):
+        top = number * block
+        sheet.words(row.title, (sheet.width / 2, top + _HEAD / 2))
+        for line, (words, patches) in enumerate((("generated", row.generated), ("training", row.training))):
+            above = top + _HEAD + line * (tile + _GAP)
+            sheet.words(words, (left / 2, above + tile / 2), faint=True, turned=True)
+            for column, patch in enumerate(_slices(patches[:_PAIRS])):
+                sheet.picture(patch, (left + column * (tile + 6), above, tile, tile), limits=(window[0], window[1]))
+        for column, words in enumerate(row.words[:_PAIRS]):
+            sheet.words(words, (left + column * (tile + 6) + tile / 2, top + block - 14), faint=True)
+    return sheet.save(path)
+
+
+def scatter(
+    path: Path, points: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], names: Mapping[int, str]
+) -> Path:
+    """Features on their two main axes, a panel for each generator: real filled, generated as rings, a colour per class.
+
+    Args:
+        path: PNG to write.
+        points: by name, ``(n, 2)``; the first are the real ones.
+        labels: by name, ``(n,)``.
+        names: of the labels.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    real, *others = points
+    width = 520
+    sheet = Sheet(max(1, len(others)) * width, 520)
+    low, high = np.percentile(points[real], (0.5, 99.5), axis=0)
+    margin = 0.12 * (high - low)
+    colours = dict(zip((*names, -1), (SERIES_COLOURS[0], SERIES_COLOURS[1], SERIES_COLOURS[2]), strict=False))
+    for number, other in enumerate(others):
+        axes = sheet.axes((number * width + 50, _HEAD, width - 70, 520 - _HEAD - 60))
+        for label, name in (*names.items(), (-1, "without class")):
+            for source, size, filled in ((real, 14, True), (other, 22, False)):
+                chosen = points[source][labels[source] == label]
+                if len(chosen):
+                    axes.scatter(
+                        chosen[:, 0],
+                        chosen[:, 1],
+                        s=size,
+                        color=colours[label] if filled else "none",
+                        edgecolors="none" if filled else colours[label],
+                        linewidths=0.8,
+                        alpha=0.75,
+                        label=f"{name}, {source}",
+                    )
+        axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+        axes.set_xlabel("first main axis of the features of real nodules")
+        axes.set_ylabel("second")
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=2)
+        sheet.plain(axes)
+        sheet.words(f"{real} and {other}", (number * width + width / 2, _HEAD / 2))
+    return sheet.save(path)
+
+
+def roc_curves(path: Path, logits: Mapping[str, np.ndarray], malignant: np.ndarray, titles: Mapping[str, str]) -> Path:
+    """ROC curve of the mean logit over the trainings, by what the classifier learned from.
+
+    Args:
+        path: PNG to write.
+        logits: by name, ``(trainings, n)``.
+        malignant: ``(n,)`` truth.
+        titles: by name, for the legend.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    from sklearn.metrics import roc_curve  # type: ignore[import-untyped]
+
+    sheet = Sheet(620, 560)
+    axes = sheet.axes((60, 24, 540, 480))
+    axes.plot((0, 1), (0, 1), color=FAINT, linewidth=1, linestyle=(0, (3, 4)))
+    for place, (name, rows) in enumerate(logits.items()):
+        false_positive, true_positive, _ = roc_curve(malignant, rows.mean(0))
+        colour = SERIES_COLOURS[place % len(SERIES_COLOURS)]
+        axes.plot(false_positive, true_positive, color=colour, linewidth=1.7, label=titles[name])
+    axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel="benign called malignant", ylabel="malignant called malignant")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, loc="lower right")
+    sheet.plain(axes)
+    return sheet.save(path)
+
+
+def _slices(patches: np.ndarray) -> np.ndarray:
+    return patches if patches.ndim == 3 else patches[..., patches.shape[3] // 2]

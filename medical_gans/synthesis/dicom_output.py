@@ -1,0 +1,156 @@
+"""What a case gets beside its NIfTI: the synthetic CT as a DICOM series, and its way to an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from medical_gans.errors import InputError, OutputError, SettingError
+from medical_gans.io import Case, Volume, read_volume
+
+if TYPE_CHECKING:
+    from medical_gans.io.dicom_ct import CtSeries
+
+DICOM_FOLDER = "dicom"
+_AIR_BELOW = -400  # HU
+_SPECK_MM2 = 100.0
+_OUTLINE_ERROR = 1.0  # percent of volume
+
+
+@dataclass(frozen=True)
+class DicomOutput:
+    """DICOM intake and output of a run.
+
+    Attributes:
+        write: ``"auto"`` writes a CT series where the MR came as DICOM, True asks for one, False for none.
+        repair: resample tilted stacks on intake instead of refusing them.
+        uid_seed: None makes new UIDs in every run; a number, the same for the same content.
+        send: ``host:port`` that everything written is stored to; None keeps it here.
+        calling_ae: our application entity title.
+        called_ae: that of the archive.
+
+    Raises:
+        SettingError: a value is out of range, or something is to be sent and nothing written.
+        UserError: pynetdicom, which sending needs, is not installed.
+    """
+
+    write: bool | str = "auto"
+    repair: bool = False
+    uid_seed: int | None = None
+    send: str | None = None
+    calling_ae: str = "MEDICAL_GANS"
+    called_ae: str = "ANY-SCP"
+
+    def __post_init__(self) -> None:
+        if self.write not in ("auto", True, False):
+            raise SettingError(f"write_dicom is {self.write!r}; choose auto, true or false.")
+        if self.send is not None:
+            from medical_gans.io.dicom_send import check_can_send
+
+            if self.write is False:
+                raise SettingError("send needs something to send, but write_dicom is false. Set it to auto or true.")
+            check_can_send(self.send, self.calling_ae, self.called_ae)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings, as plain values."""
+        return {**self.decisive_settings, "send": self.send}
+
+    @property
+    def decisive_settings(self) -> dict[str, Any]:
+        """The settings that the files depend on."""
+        return {"write_dicom": self.write, "repair": self.repair, "uid_seed": self.uid_seed}
+
+    def read(self, case: Case) -> Volume:
+        """The MR of a case; refused here, before any work, where the series to be written cannot be tied to it.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        mr = read_volume(case.mr_source or "", case.series_uid, self.repair)
+        if self.write is True and not mr.headers:
+            raise InputError(f"write_dicom is true, but {mr.source} is no DICOM series to take patient and study from.")
+        if self.write and mr.headers:
+            from medical_gans.io.dicom_ct import check_source
+
+            check_source(mr.headers)
+        return mr
+
+    def save(self, folder: Path, hounsfield: np.ndarray, mr: Volume) -> list[str]:
+        """Write ``<folder>/dicom`` where it is wanted; return sentences on what one should know about it.
+
+        Raises:
+            OutputError: the files cannot be written.
+        """
+        if not self.write or not mr.headers:
+            return []
+        from medical_gans.io.dicom_contours import carry_structure_set, find_structure_sets
+        from medical_gans.io.dicom_ct import write_ct_series
+
+        place = folder / DICOM_FOLDER
+        series = write_ct_series(hounsfield, mr.affine, mr.headers, place, mr=mr.array, seed=self.uid_seed)
+        warnings = list(series.warnings)
+        contours = place / "rtstruct"
+        contours.mkdir()
+        for number, source in enumerate(find_structure_sets(mr.source, mr.headers[0].FrameOfReferenceUID), start=1):
+            target = contours / f"RS{number:04}.dcm"
+            try:
+                warnings += carry_structure_set(
+                    source, mr.headers, mr.array.shape, mr.affine, series, target, seed=self.uid_seed
+                )
+            except InputError as error:
+                warnings.append(f"{source.name} was not carried to the CT: {error}")
+        return warnings + self._save_outline(series, contours / "BODY.dcm")
+
+    def _save_outline(self, series: CtSeries, target: Path) -> list[str]:
+        from medical_gans.io.dicom_contours import structure_from_mask, write_structure_set
+
+        body = body_outline(series.hounsfield, series.affine)
+        if not body.any():
+            return ["The CT shows no body, so no outline of it was written."]
+        outline, volume = structure_from_mask("BODY", body, series.affine, "EXTERNAL")
+        write_structure_set(target, [outline], series.headers, label="BODY", seed=self.uid_seed)
+        if abs(volume.error_percent) <= _OUTLINE_ERROR:
+            return []
+        return [f"The body outline encloses {volume.contour_ml:.0f} ml of the {volume.mask_ml:.0f} ml of its voxels."]
+
+    def deliver(self, folder: Path) -> None:
+        """Store what lies under ``<folder>/dicom`` in the archive, where one was named.
+
+        Raises:
+            UserError: the archive cannot be reached, or objects were not stored; each is named with its reason.
+        """
+        files = sorted((folder / DICOM_FOLDER).rglob("*.dcm"))
+        if self.send is None or not files:
+            return
+        from medical_gans.io.dicom_send import send_files
+
+        failures = send_files(files, self.send, calling_ae=self.calling_ae, called_ae=self.called_ae)
+        if failures:
+            raise OutputError(_not_stored(self.send, files, failures))
+
+
+def body_outline(hounsfield: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """What is denser than air, ``(i, j, k)``, by slice: holes filled, specks below 1 cm2 left out."""
+    body = np.zeros(hounsfield.shape, dtype=bool)
+    column, row, _ = np.linalg.norm(affine[:3, :3], axis=0)
+    fewest = _SPECK_MM2 / (column * row)
+    for k in range(hounsfield.shape[2]):
+        labels, count = ndimage.label(ndimage.binary_fill_holes(hounsfield[:, :, k] > _AIR_BELOW))
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)
+        sizes[0] = 0
+        body[:, :, k] = (sizes >= fewest)[labels]
+    return body
+
+
+def _not_stored(address: str, files: Sequence[Path], failures: dict[Path, str]) -> str:
+    listed = "".join(f"\n  {path.parent.name}/{path.name}: {reason}" for path, reason in failures.items())
+    return (
+        f"{len(failures)} of {len(files)} objects were not stored by {address}. They lie in "
+        f"{files[0].parent.parent}; mend the cause and run again to send them:{listed}"
+    )

@@ -1,0 +1,183 @@
+"""Promises of the detector, its scores, its encoder and the latent search."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medical_gans.anomaly import AnomalyDetector, EncoderStep, LatentSearch, PatchCritic, PatchEncoder, anomaly_scores
+from medical_gans.anomaly.figures import auc_with_interval
+from medical_gans.anomaly.scores import SCORES, blob_response, central_excess, quantiles
+from medical_gans.anomaly.trained import TrainedDetector
+from medical_gans.errors import SettingError
+
+SIZE = 16
+
+
+class Linear(nn.Module):
+    """A generator of the plane of images spanned by its rows."""
+
+    num_classes = 0
+
+    def __init__(self, latent_size=3):
+        super().__init__()
+        self.size, self.latent_size = SIZE, latent_size
+        basis = torch.randn(latent_size, SIZE * SIZE, generator=torch.Generator().manual_seed(0))
+        self.basis = nn.Parameter(torch.linalg.qr(basis.T)[0].T)
+
+    def forward(self, latent, label=None):
+        return (latent @ self.basis).reshape(-1, 1, SIZE, SIZE)
+
+
+def detector(hidden_radius=0.0):
+    torch.manual_seed(0)
+    return AnomalyDetector(Linear(), PatchEncoder(SIZE, 3, 4), PatchCritic(SIZE, 4), hidden_radius)
+
+
+def test_what_is_hidden_cannot_change_the_reconstruction():
+    one = detector(hidden_radius=4.0).eval()
+    image = torch.rand(2, 1, SIZE, SIZE)
+    changed = image.clone()
+    changed[:, :, 7:9, 7:9] += 1.0
+    assert torch.equal(one(image), one(changed))
+    changed[:, :, 0, 0] += 1.0
+    assert not torch.equal(one(image), one(changed))
+    assert not torch.equal(detector()(image), detector()(image + one.hidden))
+
+
+def test_weights_bring_what_is_hidden_with_them(tmp_path):
+    from medical_gans.checkpoints import load_weights, save_weights
+
+    save_weights(tmp_path / "w.pt", detector(hidden_radius=4.0))
+    loaded = load_weights(detector(), tmp_path / "w.pt")
+    assert torch.equal(loaded.hidden, detector(hidden_radius=4.0).hidden)
+
+
+def test_the_search_finds_the_projection_onto_the_generators_images():
+    """Where the image lies in the plane, the search must find it, whatever the critic says."""
+    one = detector()
+    latent = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -2.0]])
+    image = one.generator(latent).detach()
+    made = LatentSearch(one, steps=600, learning_rate=0.05)(image)
+    assert (made - image).abs().max() < 0.03
+
+
+def test_a_search_does_not_depend_on_what_else_is_searched():
+    one = detector()
+    image = torch.rand(3, 1, SIZE, SIZE)
+    together = LatentSearch(one, steps=20)(image)
+    alone = LatentSearch(one, steps=20)(image[1:2])
+    torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_a_search_ignores_what_is_hidden():
+    one = detector(hidden_radius=4.0)
+    image = torch.rand(1, 1, SIZE, SIZE)
+    changed = torch.where(one.hidden, 5.0, image)
+    search = LatentSearch(one, steps=20)
+    assert torch.equal(search(image), search(changed))
+
+
+def test_the_encoder_learns_and_nothing_else_moves():
+    one = detector()
+    before = {name: value.clone() for name, value in one.state_dict().items()}
+    step = EncoderStep(one, learning_rate=3e-3, flat_epochs=10)
+    latent = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
+    batch = {"image": one.generator(latent).detach()}
+    first = step(batch)
+    for _ in range(60):
+        last = step(batch)
+    assert last["image"] < 0.5 * first["image"]
+    moved = {name for name, value in one.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("encoder.") for name in moved)
+
+
+def test_a_resumed_encoder_continues_exactly():
+    batch = {"image": torch.rand(4, 1, SIZE, SIZE)}
+    straight, interrupted = (EncoderStep(detector(), decay_epochs=3, flat_epochs=1) for _ in range(2))
+    for step in (straight, interrupted):
+        step(batch)
+        step.end_epoch()
+    resumed = EncoderStep(detector(), decay_epochs=3, flat_epochs=1)
+    resumed.load_state_dict(interrupted.state_dict())
+    for step in (straight, resumed):
+        step(batch)
+        step.end_epoch()
+        step(batch)
+    for one, two in zip(straight.shipped.parameters(), resumed.shipped.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_scores_follow_their_equations():
+    one = detector()
+    image, made = torch.rand(3, 1, SIZE, SIZE), torch.rand(3, 1, SIZE, SIZE)
+    scores = anomaly_scores(one, image, made, anogan_lambda=0.1, kappa=2.0)
+    assert set(scores) == set(SCORES)
+    with torch.no_grad():
+        fx, fy = one.critic.features(image).numpy(), one.critic.features(made).numpy()
+    residual = (image - made).abs().numpy().mean((1, 2, 3))
+    features = np.abs(fx - fy).mean(1)
+    np.testing.assert_allclose(scores["residual"], residual, rtol=1e-5)
+    np.testing.assert_allclose(scores["anogan"], 0.9 * residual + 0.1 * features, rtol=1e-5)
+    squared = (image - made).numpy() ** 2
+    np.testing.assert_allclose(scores["izi_f"], squared.mean((1, 2, 3)) + 2 * ((fx - fy) ** 2).mean(1), rtol=1e-5)
+
+
+def test_equal_images_score_nothing():
+    image = torch.rand(2, 1, SIZE, SIZE)
+    scores = anomaly_scores(detector(), image, image)
+    for name in set(SCORES) - {"query_blob"}:
+        assert np.abs(scores[name]).max() < 1e-6, name
+
+
+def test_the_blob_filter_answers_to_discs_and_not_to_lines_or_edges():
+    rows, columns = np.mgrid[:48, :48] - 23.5
+    disc = (np.hypot(rows, columns) < 4).astype(np.float32)
+    line = (np.abs(rows) < 4).astype(np.float32) + 0 * columns.astype(np.float32)
+    edge = (rows > 0).astype(np.float32)
+    aside = np.roll(disc, 16, axis=1)
+    answers = blob_response(np.stack([disc, line, edge, aside, -disc]))
+    assert answers[0] > 0.3
+    assert answers[1:].max() < 0.2 * answers[0]
+
+
+def test_the_blob_filter_is_the_curvature_of_a_gaussian():
+    """A Gaussian of width w, smoothed by s, has curvature w^2 / (w^2 + s^2)^2 at its top in 2D."""
+    from medical_gans.anomaly.scores import BLOB_SCALES
+
+    rows, columns = np.mgrid[:49, :49] - 24.0
+    width = 4.0
+    top = np.exp(-(rows**2 + columns**2) / (2 * width**2))[None]
+    expected = max(s**2 * width**2 / (width**2 + s**2) ** 2 for s in BLOB_SCALES)
+    assert blob_response(top)[0] == pytest.approx(expected, rel=0.02)
+
+
+def test_an_excess_is_signed():
+    rows, columns = np.mgrid[:48, :48] - 23.5
+    disc = 0.5 * (np.hypot(rows, columns) < 8)
+    bright, dark = central_excess(np.stack([disc, -disc]))
+    assert bright == pytest.approx(0.5, abs=0.02)
+    assert dark < -0.4
+
+
+def test_an_auc_is_that_of_scikit_learn_and_within_its_interval():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    scores = rng.normal(size=200) + labels
+    auc = auc_with_interval(labels, scores, resamples=200)
+    assert auc.value == pytest.approx(roc_auc_score(labels, scores))
+    assert auc.low < auc.value < auc.high
+
+
+def test_percentiles_are_those_of_the_normal_patches(tmp_path):
+    normal = np.arange(1001) / 1000.0
+    trained = TrainedDetector(detector(), tmp_path, (-1000, 400), {}, quantiles({"blob": normal}))
+    np.testing.assert_allclose(trained.percentile("blob", np.array([-1.0, 0.25, 2.0])), [0.0, 0.25, 1.0], atol=1e-3)
+    assert np.isnan(trained.percentile("izi_f", np.array([0.1]))).all()
+
+
+def test_a_size_that_cannot_be_halved_is_refused():
+    with pytest.raises(SettingError, match="multiple of 8"):
+        PatchCritic(50)
