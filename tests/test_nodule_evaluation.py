@@ -129,11 +129,19 @@ def test_samples_of_the_real_distribution_reach_the_floor_and_others_do_not():
         assert same[figure].low <= same[figure].value <= same[figure].high
 
 
-def test_all_sets_are_judged_with_the_same_number_of_each_class():
-    label = np.array([0] * 30 + [1] * 14)
-    found = judged({"few malignant": samples(44, 1, label=label)})
-    assert {one.n for figures in found.values() for one in figures.values()} == {25, 14, 28}
-    assert {one["frechet"].n for (group, _, _), one in found.items() if group == "both"} == {28}
+def test_all_sets_are_judged_with_the_same_number_in_the_mix_of_the_real_ones():
+    real = samples(100, 0, label=np.array([0] * 60 + [1] * 40))
+    patient = np.arange(100)
+    found = judged({"enough": samples(90, 1), "any": samples(60, 2, label=np.full(60, -1))}, real, patient)
+    assert {(group, one["frechet"].n) for (group, _, _), one in found.items()} == {
+        ("both", 50),
+        ("benign", 30),
+        ("malignant", 20),
+    }
+    scarce = samples(90, 1, label=np.array([0] * 80 + [1] * 10))
+    found = judged({"enough": samples(90, 1), "scarce": scarce}, real, patient)
+    # half as many malignant ones as the halves have, so half as many benign ones too
+    assert {one["frechet"].n for (group, _, _), one in found.items() if group == "both"} == {25}
 
 
 def test_the_reference_and_the_floor_share_no_patient():
@@ -160,7 +168,7 @@ def test_copies_of_training_patches_are_told_by_their_distance():
 
 
 def test_too_few_samples_are_refused_with_the_number_needed():
-    with pytest.raises(InputError, match=r"only 8 malignant nodules of scarce; the figures need 10"):
+    with pytest.raises(InputError, match=r"only 8 malignant nodules in scarce; the figures need 10"):
         judged({"scarce": samples(50, 1, label=np.array([0] * 42 + [1] * 8))})
     with pytest.raises(InputError, match=r"only 9 .* half of the test patients; .*split_fractions"):
         judged({"same": samples(80, 1)}, real=samples(36, 0))

@@ -1,7 +1,8 @@
 """How near generated nodules are to real ones, measured again and again on random halves of the test patients.
 
 Every figure depends on the number of samples. So in each repetition one half of the patients is the reference, and
-the other half (the floor), training patients and generated nodules are judged against it, as many of each class.
+the other half (the floor), training patients and generated nodules are judged against it, as many of each class as the
+halves have, so that a generator without classes meets the mix that it learned.
 Drawing halves keeps the samples apart: with replacement a sample would be its own nearest neighbour.
 """
 
@@ -28,7 +29,7 @@ _LEAST = 10
 FLOOR = "real"
 """Name of the test patients of the other half."""
 GROUPS: dict[str, tuple[int, ...]] = {"both": tuple(JUDGED)} | {name: (label,) for label, name in JUDGED.items()}
-"""Classes that are judged together; ``both`` has as many benign as malignant ones."""
+"""Classes that are judged together; ``both`` has them in the mix of the test patients."""
 DEFINITIONS = {
     "frechet": "Frechet distance of the features (Heusel et al. 2017); falls with n",
     "frechet_ratio": "frechet over that of real against real",
@@ -113,12 +114,12 @@ def judge(
     for group, labels in GROUPS.items():
         judged = {name: samples for name, samples in candidates.items() if _suits(samples, labels)}
         splits = [_halves(real.label, patient, labels, rng) for _ in range(repeats)]
-        number = _number(splits, judged, labels, least=max(k + 1, _LEAST))
+        numbers = _numbers(splits, judged, labels, least=max(k + 1, _LEAST))
         rows: dict[tuple[str, str], list[dict[str, float]]] = {}
         for halves in tqdm(splits, desc=f"figures of {group}", unit="split", leave=False):
-            for key, found in _repetition(real, halves, judged, labels, number, data_range, k, rng).items():
+            for key, found in _repetition(real, halves, judged, labels, numbers, data_range, k, rng).items():
                 rows.setdefault(key, []).append(found)
-        summaries = {key: _summary(found, n=number * len(labels)) for key, found in rows.items()}
+        summaries = {key: _summary(found, n=sum(numbers)) for key, found in rows.items()}
         for (features, name), summary in summaries.items():
             # a ratio of means: the mean of ratios is larger, by the spread of the floor
             ratio = summary["frechet"].value / summaries[features, FLOOR]["frechet"].value
@@ -160,28 +161,33 @@ def _members(samples: Samples, label: int) -> np.ndarray:
     return np.flatnonzero(samples.label == label)
 
 
-def _number(
+def _numbers(
     splits: Sequence[tuple[list[np.ndarray], list[np.ndarray]]],
     candidates: Mapping[str, Samples],
     labels: Sequence[int],
     least: int,
-) -> int:
-    """Samples of each class that every half and every candidate has."""
-    supply = {}
-    for place, label in enumerate(labels):
-        kind = f"{JUDGED[label]} nodules in half of the test patients"
-        supply[kind] = min(len(side[place]) for halves in splits for side in halves)
-        for name, samples in candidates.items():
-            has_classes = bool((samples.label >= 0).any())
-            count = len(_members(samples, label)) if has_classes else len(samples.label) // len(labels)
-            supply[f"{JUDGED[label]} nodules of {name}"] = count
-    scarcest = min(supply, key=lambda kind: supply[kind])
-    if supply[scarcest] < least:
+) -> list[int]:
+    """Samples of each class that every half has, all reduced by one factor where a candidate has fewer."""
+    halves = [min(len(side[place]) for split in splits for side in split) for place in range(len(labels))]
+    supply = {("half of the test patients", label): n for label, n in zip(labels, halves, strict=True)}
+    share = 1.0
+    for name, samples in candidates.items():
+        has_classes = bool((samples.label >= 0).any())
+        counts = [len(_members(samples, label)) for label in labels]
+        if not has_classes:
+            counts = [len(samples.label) * n // max(sum(halves), 1) for n in halves]
+        supply |= {(name, label): n for label, n in zip(labels, counts, strict=True)}
+        share = min(share, *(count / max(n, 1) for count, n in zip(counts, halves, strict=True)))
+    scarcest = min(supply, key=lambda entry: supply[entry])
+    numbers = [int(share * n) for n in halves]
+    if min(supply[scarcest], *numbers) < least:
+        where, label = scarcest
         raise InputError(
-            f"There are only {supply[scarcest]} {scarcest}; the figures need {least} or more. Give more nodules"
-            + (", or a larger share of test patients in split_fractions." if "half" in scarcest else ".")
+            f"There are only {supply[scarcest]} {JUDGED[label]} nodules in {where}; the figures need {least} or more "
+            f"({max(halves)} to be as many as the test patients allow). Give more nodules, or a larger share of test "
+            "patients in split_fractions."
         )
-    return supply[scarcest]
+    return numbers
 
 
 def _repetition(
@@ -189,18 +195,20 @@ def _repetition(
     halves: tuple[list[np.ndarray], list[np.ndarray]],
     candidates: Mapping[str, Samples],
     labels: Sequence[int],
-    number: int,
+    numbers: Sequence[int],
     data_range: float,
     k: int,
     rng: np.random.Generator,
 ) -> dict[tuple[str, str], dict[str, float]]:
     """Figures by (features, samples), one half of the patients being the reference."""
-    reference, other = (np.concatenate([rng.permutation(one)[:number] for one in side]) for side in halves)
+    reference, other = (
+        np.concatenate([rng.permutation(one)[:n] for one, n in zip(side, numbers, strict=True)]) for side in halves
+    )
     drawn = {FLOOR: (real, other)}
-    drawn |= {name: (samples, _draw(samples, labels, number, rng)) for name, samples in candidates.items()}
+    drawn |= {name: (samples, _draw(samples, labels, numbers, rng)) for name, samples in candidates.items()}
     found = {}
     for name, (samples, index) in drawn.items():
-        parts = np.split(index, len(labels))
+        parts = np.split(index, np.cumsum(numbers)[:-1])
         similar = float(np.mean([ms_ssim_diversity(samples.images[part], data_range, rng) for part in parts]))
         for features, values in real.features.items():
             ours, theirs = values[reference], samples.features[features][index]
@@ -234,11 +242,12 @@ def _halves(
     return first, second
 
 
-def _draw(samples: Samples, labels: Sequence[int], number: int, rng: np.random.Generator) -> np.ndarray:
-    """`number` random samples of each class, one class after the other."""
+def _draw(samples: Samples, labels: Sequence[int], numbers: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Random samples, so many of each class, one class after the other."""
     if (samples.label < 0).all():
-        return rng.permutation(len(samples.label))[: number * len(labels)]
-    return np.concatenate([rng.permutation(_members(samples, label))[:number] for label in labels])
+        return rng.permutation(len(samples.label))[: sum(numbers)]
+    drawn = [rng.permutation(_members(samples, label))[:n] for label, n in zip(labels, numbers, strict=True)]
+    return np.concatenate(drawn)
 
 
 def _summary(rows: Sequence[Mapping[str, float]], n: int) -> dict[str, Figure]:

@@ -40,16 +40,53 @@ class ConditionalNorm(nn.Module):
         nn.init.zeros_(self.scale_and_shift.bias)
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.scale_and_shift(condition).reshape(len(image), -1, *[1] * (image.ndim - 2)).chunk(2, 1)
+        scale, shift = _like_image(self.scale_and_shift(condition), image.dim()).chunk(2, 1)
         return self.norm(image) * (1 + scale) + shift
+
+
+class LatentNoise(nn.Module):
+    """Adds noise that follows from the latent vector, at a level that the condition sets (after Karras et al. 2019).
+
+    Each pixel is the sine of its own random projection of the latent vector. Projections are some ten radians wide, so
+    that pixels, and neighbouring latent vectors, are as good as independent; yet the same vector gives the same noise.
+
+    Args:
+        spatial_dims: 2 or 3.
+        size: voxels along each edge.
+        channels: of the image.
+        latent_size: length of the latent vector.
+        condition_size: length of the condition.
+    """
+
+    def __init__(self, spatial_dims: int, size: int, channels: int, latent_size: int, condition_size: int) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(size)
+        projection = torch.randn(latent_size, size**spatial_dims, generator=draw) * (10.0 / latent_size**0.5)
+        self.register_buffer("projection", projection)
+        self.shape = [1, *[size] * spatial_dims]
+        self.level = nn.Linear(condition_size, channels)
+        nn.init.zeros_(self.level.weight)
+        nn.init.normal_(self.level.bias, std=0.1)
+
+    def forward(self, image: Tensor, latent: Tensor, condition: Tensor) -> Tensor:
+        noise = (2.0**0.5) * torch.sin(latent @ self.projection)  # type: ignore[operator]
+        level = _like_image(self.level(condition), image.dim())
+        return image + level * noise.reshape([image.shape[0]] + self.shape)  # noqa: RUF005  # TorchScript
 
 
 class _Grow(nn.Module):
     def __init__(
-        self, spatial_dims: int, in_channels: int, out_channels: int, condition_size: int, smooth: bool
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        condition_size: int,
+        smooth: bool,
+        noise: LatentNoise | None,
     ) -> None:
         super().__init__()
         self.smooth = smooth
+        self.noise = noise
         conv = Conv[Conv.CONV, spatial_dims]
         self.first_norm = ConditionalNorm(spatial_dims, in_channels, condition_size)
         self.first = conv(in_channels, out_channels, 3, padding=1)
@@ -57,8 +94,10 @@ class _Grow(nn.Module):
         self.second = conv(out_channels, out_channels, 3, padding=1)
         self.shortcut = conv(in_channels, out_channels, 1)
 
-    def forward(self, image: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, image: Tensor, latent: Tensor, condition: Tensor) -> Tensor:
         grown = _double(self.first(leaky(self.first_norm(image, condition), 0.2)), self.smooth)
+        if self.noise is not None:
+            grown = self.noise(grown, latent, condition)
         grown = self.second(leaky(self.second_norm(grown, condition), 0.2))
         return grown + _double(self.shortcut(image), self.smooth)
 
@@ -73,6 +112,7 @@ class NoduleGenerator(nn.Module):
         num_classes: 0 for a generator without classes.
         width: channels at full size; they double with each halving.
         upsampling: ``"linear"`` or ``"nearest"``; the latter leaves blocks until late in training.
+        noise: add `LatentNoise` in each block: the grain of a CT need not be made from smooth maps then.
 
     Raises:
         SettingError: `size` is not a multiple of 8, or `upsampling` is unknown.
@@ -86,6 +126,7 @@ class NoduleGenerator(nn.Module):
         num_classes: int = 3,
         width: int = 16,
         upsampling: str = "nearest",
+        noise: bool = False,
     ) -> None:
         super().__init__()
         _check_size(size)
@@ -97,9 +138,13 @@ class NoduleGenerator(nn.Module):
         channels = [width * 2**n for n in reversed(range(_HALVINGS + 1))]
         self.start_edge = size // 2**_HALVINGS
         self.start = nn.Linear(condition_size, channels[0] * self.start_edge**spatial_dims)
+        grain = [
+            LatentNoise(spatial_dims, size // 2**level, wide, latent_size, condition_size) if noise else None
+            for level, wide in zip(reversed(range(_HALVINGS)), channels[1:], strict=True)
+        ]
         self.blocks = nn.ModuleList(
-            _Grow(spatial_dims, wide, narrow, condition_size, upsampling == "linear")
-            for wide, narrow in pairwise(channels)
+            _Grow(spatial_dims, wide, narrow, condition_size, upsampling == "linear", added)
+            for (wide, narrow), added in zip(pairwise(channels), grain, strict=True)
         )
         self.norm = Norm[Norm.BATCH, spatial_dims](width)
         self.last = Conv[Conv.CONV, spatial_dims](width, 1, 3, padding=1)
@@ -113,9 +158,9 @@ class NoduleGenerator(nn.Module):
                 raise ValueError("This generator needs the class of each image.")
             condition = torch.cat([latent, self.classes(label)], 1)
         image = self.start(condition)
-        image = image.reshape(len(image), -1, *[self.start_edge] * self.spatial_dims)
+        image = image.reshape([image.shape[0], -1] + [self.start_edge] * self.spatial_dims)  # TorchScript
         for block in self.blocks:
-            image = block(image, condition)
+            image = block(image, latent, condition)
         return torch.tanh(self.last(leaky(self.norm(image), 0.2)))
 
 
@@ -199,6 +244,7 @@ def nodule_generator(
     num_classes: int = 3,
     width: int = 16,
     upsampling: str = "nearest",
+    noise: bool = False,
 ) -> nn.Module:
     """Generator of a preset: ``"resnet"`` (`NoduleGenerator`) or ``"dcgan"`` (`DcganGenerator`, the paper's plan).
 
@@ -209,7 +255,7 @@ def nodule_generator(
     _check_preset(preset, num_classes)
     if preset == "dcgan":
         return DcganGenerator(spatial_dims, size, latent_size, width)
-    return NoduleGenerator(spatial_dims, size, latent_size, num_classes, width, upsampling)
+    return NoduleGenerator(spatial_dims, size, latent_size, num_classes, width, upsampling, noise)
 
 
 def nodule_discriminator(
@@ -249,6 +295,13 @@ def _check_size(size: int) -> None:
 def _double(image: Tensor, smooth: bool) -> Tensor:
     mode = "nearest" if not smooth else "bilinear" if image.ndim == 4 else "trilinear"
     return interpolate(image, scale_factor=2.0, mode=mode)
+
+
+def _like_image(values: Tensor, axes: int) -> Tensor:
+    """``(batch, channel)`` with as many axes as the image."""
+    while values.dim() < axes:
+        values = values.unsqueeze(-1)
+    return values
 
 
 def _halve(image: Tensor) -> Tensor:

@@ -108,7 +108,10 @@ def read_structure(place: str, case: Case) -> Volume:
         return read_mask(place)
     if not name:
         raise InputError(f"{file} may hold several structures. Name one: {file}#NAME.")
-    raise InputError(f"{file}: structures in DICOM are not read yet. Convert {name} to a NIfTI mask.")
+    from medical_gans.io.dicom_contours import read_dicom_structure
+
+    assert case.ct is not None
+    return read_dicom_structure(Path(file), name, read_volume(case.ct))
 
 
 def _of_case(given: str | Path, case: Case) -> str:

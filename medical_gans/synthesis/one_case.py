@@ -60,7 +60,7 @@ class CaseSynthesis:
             known = json.loads((self.output_dir / case.name / _MADE_FROM).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
-        return all(file.is_file() for file in files) and known == self._made_from(self._inputs(case))
+        return all(file.is_file() for file in files) and known == self._made_from(case, self._inputs(case))
 
     def run(self, case: Case, on_progress: Progress | None = None) -> list[str]:
         """Make all files of a case; after any exception none of them is there.
@@ -95,7 +95,7 @@ class CaseSynthesis:
                 if made.standard_deviation is not None:
                     save_volume(folder / UNCERTAINTY, made.standard_deviation, mr.affine)
                 warnings += self.dicom.save(folder, made.hounsfield, mr)
-                facts = json.dumps(self._made_from(inputs), indent=1)
+                facts = json.dumps(self._made_from(case, inputs), indent=1)
                 (folder / _MADE_FROM).write_text(facts + "\n", encoding="utf-8")
             reference = _beside(mr, case.ct, read_volume, warnings)
             mask = _beside(mr, case.mask, read_mask, warnings)
@@ -126,7 +126,7 @@ class CaseSynthesis:
     def _inputs(self, case: Case) -> dict[str, str]:
         return input_hashes(*(case.files or [case.mr]), case.ct, case.mask, dataset_dir=self.dataset_dir)
 
-    def _made_from(self, inputs: Mapping[str, str]) -> dict[str, Any]:
+    def _made_from(self, case: Case, inputs: Mapping[str, str]) -> dict[str, Any]:
         facts = {
             "medical_gans": __version__,
             "weights": list(self.weights),
@@ -136,6 +136,7 @@ class CaseSynthesis:
                 "strict": self.strict,
             },
             "inputs": dict(inputs),
+            "series_uid": case.series_uid,
         }
         return dict(json.loads(json.dumps(facts)))
 

@@ -21,7 +21,7 @@ import numpy as np
 from medical_gans.errors import SettingError
 from medical_gans.io.writing import whole_file
 
-_SCRIPTS = ("images.js", "answers.js", "reading.js")
+_SCRIPTS = ("images.js", "answers.js", "reading.js", "start.js")
 _DATA = re.compile(r'<script type="application/json" id="study">(.*?)</script>', re.DOTALL)
 
 

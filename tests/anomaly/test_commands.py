@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -10,8 +11,22 @@ import torch
 
 from medical_gans.cli import main
 
-SMALL = ["--size", "16", "--width", "2", "--latent_size", "4", "--critic_width", "2", "--encoder_width", "2"]
-SHORT = ["--batch_size", "4", "--views_per_epoch", "8", "--max_epochs", "2", "--encoder_epochs", "2"]
+SMALL = {"size": 16, "width": 2, "latent_size": 4, "critic_width": 2, "encoder_width": 2}
+SHORT = {"critic_steps": 1, "batch_size": 4, "views_per_epoch": 8, "max_epochs": 2, "encoder_epochs": 2}
+
+
+def command(stage, **settings):
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return main(["lung_nodule", stage, *words])
+
+
+def train(archive, folder, **settings):
+    return command("anomaly_train", **{"dataset_dir": archive, "output_dir": folder, **SMALL, **SHORT, **settings})
+
+
+def score(archive, folder, weights, **settings):
+    given = {"dataset_dir": archive, "output_dir": folder, "weights": weights, **SMALL, **settings}
+    return command("anomaly", **given)
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +39,6 @@ def archive(tmp_path_factory):
     path = tmp_path_factory.mktemp("patches") / "patches.npz"
     np.savez(path, image=image.astype(np.uint8), is_nodule=np.repeat([0, 1], [60, 30]))
     return path
-
-
-def train(archive, folder, *arguments):
-    words = ["--dataset_dir", archive, "--output_dir", folder, *SMALL, *SHORT, *arguments]
-    return main(["lung_nodule", "anomaly_train", *map(str, words)])
-
-
-def score(archive, folder, weights, *arguments):
-    words = ["--dataset_dir", archive, "--output_dir", folder, "--weights", weights, *SMALL, *arguments]
-    return main(["lung_nodule", "anomaly", *map(str, words)])
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +64,14 @@ def test_one_command_trains_both_phases(run):
     assert (run / "generator/losses.csv").exists() and (run / "encoder/losses.csv").exists()
 
 
-@pytest.mark.parametrize(("generator_epochs", "encoder_epochs"), [(1, 2), (2, 1)], ids=["generator", "encoder"])
-def test_a_run_stopped_in_either_phase_continues_exactly(archive, run, tmp_path, generator_epochs, encoder_epochs):
-    """The phase is stopped by its epochs; the second command gives the schedule of the whole."""
-    schedule = [
-        "--flat_epochs",
-        "1",
-        "--decay_epochs",
-        "1",
-        "--encoder_flat_epochs",
-        "1",
-        "--encoder_decay_epochs",
-        "1",
-    ]
-    stopped = ["--max_epochs", generator_epochs, "--encoder_epochs", encoder_epochs]
-    assert train(archive, tmp_path / "run", *schedule, *stopped) == 0
-    if generator_epochs < 2:  # as if it had been stopped before the second phase began
-        import shutil
-
+@pytest.mark.parametrize("stopped", ["generator", "encoder"])
+def test_a_run_stopped_in_either_phase_continues_exactly(archive, run, tmp_path, stopped):
+    schedule = dict.fromkeys(("flat_epochs", "decay_epochs", "encoder_flat_epochs", "encoder_decay_epochs"), 1)
+    epochs = {"generator": "max_epochs", "encoder": "encoder_epochs"}[stopped]
+    assert train(archive, tmp_path / "run", **schedule, **{epochs: 1}) == 0
+    if stopped == "generator":  # before the second phase began
         shutil.rmtree(tmp_path / "run/encoder")
-    assert train(archive, tmp_path / "run", "--resume", "true") == 0
+    assert train(archive, tmp_path / "run", resume=True) == 0
     ours, theirs = weights_of(tmp_path / "run"), weights_of(run)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -109,7 +102,7 @@ def test_a_map_is_patch_minus_reconstruction_in_hounsfield(archive, run, tmp_pat
     from medical_gans.anomaly import AnomalyDetector, PatchCritic, PatchEncoder, load_detector, read_patches
     from medical_gans.networks import nodule_generator
 
-    assert score(archive, tmp_path / "out", run / "model.pt", "--include_seen", "true") == 0
+    assert score(archive, tmp_path / "out", run / "model.pt", include_seen=True) == 0
     generator = nodule_generator(size=16, latent_size=4, num_classes=0, width=2, upsampling="linear")
     trained = load_detector(AnomalyDetector(generator, PatchEncoder(16, 4, 2), PatchCritic(16, 2)), run / "model.pt")
     patches = read_patches(archive, size=16)
@@ -122,25 +115,25 @@ def test_a_map_is_patch_minus_reconstruction_in_hounsfield(archive, run, tmp_pat
 
 
 def test_the_search_needs_no_encoder_and_gives_the_same_files(archive, run, tmp_path):
-    arguments = ["--method", "anogan", "--search_steps", "3", "--max_patches", "10", "--maps", "false"]
-    assert score(archive, tmp_path / "out", run / "model.pt", *arguments) == 0
+    given = {"method": "anogan", "search_steps": 3, "max_patches": 10, "maps": False}
+    assert score(archive, tmp_path / "out", run / "model.pt", **given) == 0
     assert len(list(csv.DictReader((tmp_path / "out/scores.csv").open()))) == 10
     assert not (tmp_path / "out/maps").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("setting", "sentence"),
     [
-        (["--method", "vae"], "method is 'vae'"),
-        (["--score", "best"], "score is 'best'"),
-        (["--window", "[-1000.0, 200.0]"], "trained with [-1000.0, 400.0]"),
-        (["--max_patches", "0"], "give 1 or more"),
-        (["--width", "4"], "do not fit the network"),
-        (["--weights", "nothing.pt"], "does not exist"),
+        ({"method": "vae"}, "method is 'vae'"),
+        ({"score": "best"}, "score is 'best'"),
+        ({"window": [-1000.0, 200.0]}, "trained with [-1000.0, 400.0]"),
+        ({"max_patches": 0}, "give 1 or more"),
+        ({"width": 4}, "do not fit the network"),
+        ({"weights": "nothing.pt"}, "does not exist"),
     ],
 )
-def test_a_wrong_setting_is_refused_before_anything_is_written(archive, run, tmp_path, capsys, arguments, sentence):
-    assert score(archive, tmp_path / "out", run / "model.pt", *arguments) == 2
+def test_a_wrong_setting_is_refused_before_anything_is_written(archive, run, tmp_path, capsys, setting, sentence):
+    assert score(archive, tmp_path / "out", **{"weights": run / "model.pt", **setting}) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -12,6 +12,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from medical_gans.errors import InputError
 from medical_gans.io import find_cases, list_series, read_series, read_volume
+from medical_gans.io.dicom_ct import write_ct_series
 from medical_gans.io.dicom_pixels import decoded_by_itk
 
 OBLIQUE = (0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997)
@@ -114,6 +115,16 @@ def test_an_enhanced_multi_frame_file_is_read_as_highdicom_reads_it(series, enha
     assert sorted(header.ReferencedFrameNumber for header in volume.headers) == [1, 2, 3, 4, 5]
     (case,) = find_cases(enhanced)
     assert case.mr == enhanced
+
+
+def test_a_ct_made_from_a_multi_frame_file_refers_to_its_frames(enhanced, tmp_path):
+    mr = read_volume(enhanced)
+    made = write_ct_series(mr.array - 1000, mr.affine, mr.headers, tmp_path / "out", mr=mr.array)
+    source = pydicom.dcmread(enhanced, stop_before_pixels=True)
+    items = made.headers[0].SourceImageSequence
+    assert {item.ReferencedSOPInstanceUID for item in items} == {source.SOPInstanceUID}
+    assert [item.ReferencedFrameNumber for item in items] == [header.ReferencedFrameNumber for header in mr.headers]
+    assert made.headers[0].StudyInstanceUID == source.StudyInstanceUID
 
 
 def change_frames(path, change) -> None:

@@ -167,6 +167,24 @@ def test_a_structure_of_another_patient_is_refused(dataset, scanned):
         evaluate(dataset).run()
 
 
+def test_a_structure_of_a_dicom_file_is_asked_for_by_name_on_the_grid_of_the_ct(dataset, scanned, monkeypatch):
+    from medical_gans.io import Volume, dicom_contours
+
+    asked = []
+
+    def read(path, name, grid):
+        asked.append((path, name, grid.array.shape))
+        return Volume(grid.array > -300, grid.affine, path)
+
+    monkeypatch.setattr(dicom_contours, "read_dicom_structure", read)
+    case = find_cases(dataset, ["ct"])[0]
+    sources = DoseSources(organs=["{case}/rs.dcm#Brain stem"])
+    found = sources.read_organs(case)
+    assert list(found) == ["Brain stem"] and asked == [(Path("anna/rs.dcm"), "Brain stem", scanned[0].shape)]
+    with pytest.raises(InputError, match=r"Name one: rs\.dcm#NAME"):
+        DoseSources(target="rs.dcm").read_target(case)
+
+
 def test_an_mr_is_translated_where_no_synthetic_ct_is_given(dataset, scanned):
     ct, affine = scanned
     save_volume(dataset / "anna" / "mr.nii.gz", np.clip(ct + 1000, 0, 1100), affine)

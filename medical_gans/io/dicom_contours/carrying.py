@@ -28,7 +28,7 @@ from medical_gans.io.dicom_contours.structure_sets import (
 from medical_gans.io.dicom_ct import CtSeries, NewUIDs
 from medical_gans.io.dicom_ct.attributes import instance_reference
 from medical_gans.io.dicom_files import save_object
-from medical_gans.io.formats import has_dicom_prefix, holds_dicom_images, visible_entries
+from medical_gans.io.formats import has_dicom_prefix, holds_dicom_images, visible_entries, visible_files
 from medical_gans.io.writing import whole_file
 
 _KEPT = (
@@ -41,15 +41,17 @@ _IN_PLANE = 0.05  # of the slice spacing that points of one contour may leave th
 def find_structure_sets(mr: Path, frame_of_reference_uid: str) -> list[Path]:
     """Structure sets in the frame of reference of an MR that lie beside it.
 
-    Looked at are the folder of the MR and, in the folder around it, files and folders without images.
+    Looked at are the folder of the MR with all below it and, in the folder around it, files and folders without images.
     """
     folder = mr if mr.is_dir() else mr.parent
-    around = folder.parent
-    beside = [entry for entry in visible_entries(around) if entry.is_file() or not holds_dicom_images(entry)]
-    candidates = [*visible_entries(folder), *beside]
-    candidates += [file for entry in beside if entry.is_dir() for file in visible_entries(entry)]
+    candidates = list(visible_files(folder))
+    for entry in visible_entries(folder.parent):
+        if entry.is_file():
+            candidates.append(entry)
+        elif entry != folder and not holds_dicom_images(entry):
+            candidates += [file for file in visible_entries(entry) if file.is_file()]
     with pydicom_config.disable_value_validation():
-        return [path for path in candidates if path.is_file() and _is_in_frame(path, frame_of_reference_uid)]
+        return [path for path in candidates if _is_in_frame(path, frame_of_reference_uid)]
 
 
 def carry_structure_set(
@@ -160,12 +162,13 @@ def _frames(original: Dataset) -> set[str]:
 def _is_in_frame(path: Path, frame_of_reference_uid: str) -> bool:
     if not has_dicom_prefix(path):
         return False
-    tags = ["SOPClassUID", "FrameOfReferenceUID", "ReferencedFrameOfReferenceSequence", "StructureSetROISequence"]
+    tags = ["FrameOfReferenceUID", "ReferencedFrameOfReferenceSequence", "StructureSetROISequence"]
     try:
-        header = pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=True)
+        if pydicom.filereader.read_file_meta_info(path).MediaStorageSOPClassUID != RTStructureSetStorage:
+            return False
+        return frame_of_reference_uid in _frames(pydicom.dcmread(path, specific_tags=tags))
     except Exception:  # damaged files that are no images are none of the user's concern here
         return False
-    return header.get("SOPClassUID") == RTStructureSetStorage and frame_of_reference_uid in _frames(header)
 
 
 def _on_ct(mask: np.ndarray, affine: ArrayLike, ct: CtSeries) -> np.ndarray:

@@ -1,0 +1,152 @@
+"""The gate lights up for what it should see, says it in a table, and never says that anything is right."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medical_gans.checkpoints import WeightsCard, save_weights
+from medical_gans.errors import InputError
+from medical_gans.io import Volume, find_cases, save_volume
+from medical_gans.networks.patch_discriminator import patch_discriminator
+from medical_gans.phantom import write_dataset
+from medical_gans.quality import QualityGate, RealismCritic, load_gate, measure_limits
+from medical_gans.synthesis import CaseEvaluator, SliceSynthesis
+
+
+class LocalMean(nn.Module):
+    """Scores a patch of 8 x 8 by its mean unit HU: soft tissue about 0."""
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [nn.functional.avg_pool2d(images, 8)]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("quality") / "limbs", "limb", 5, spacing=(3.0, 3.0, 6.0))
+
+
+@pytest.fixture(scope="module")
+def gate(dataset) -> QualityGate:
+    critic = RealismCritic(LocalMean(), (None, None))
+    cases = find_cases(dataset, ["mr", "ct"])
+    return QualityGate(measure_limits(cases[:4], "thigh", critic), critic)
+
+
+@pytest.fixture
+def patient(dataset) -> tuple[Volume, np.ndarray]:
+    from medical_gans.io import read_volume
+
+    case = find_cases(dataset, ["mr", "ct"])[4]
+    return read_volume(case.mr), read_volume(case.ct).array.copy()
+
+
+def lights(verdict) -> dict[str, str]:
+    return {check.name: check.light for check in verdict.checks}
+
+
+def test_a_patient_like_those_of_training_has_no_red_tissue(gate, patient):
+    found = lights(gate(*patient))
+    assert "red" not in {light for name, light in found.items() if name != "field of view"}
+    assert found["uncertainty"] == "not judged"
+
+
+def test_hounsfield_that_are_off_are_red(gate, patient):
+    mr, ct = patient
+    assert lights(gate(mr, np.where(ct > -500, ct + 80, ct)))["soft: median HU"] == "red"
+
+
+def test_invented_bone_shows_as_bone_and_as_unreal_patches(gate, patient):
+    mr, ct = patient
+    muscle = (ct > 0) & (ct < 120)
+    invented = np.where(muscle, 1200, ct)
+    before, after = lights(gate(mr, ct)), lights(gate(mr, invented))
+    assert after["bone: share of the body"] == "red" != before["bone: share of the body"]
+
+
+def test_holes_are_found_by_the_critic_and_the_slice_is_named(gate, patient):
+    mr, ct = patient
+    verdict = gate(mr, ct)
+    holed = ct.copy()
+    k = ct.shape[2] // 2
+    holed[:, :, k] = np.where(ct[:, :, k] > -500, -900, ct[:, :, k])
+    worse = gate(mr, holed)
+    assert worse.realism.unusual(gate.limits.patch_score) > verdict.realism.unusual(gate.limits.patch_score)
+    assert worse.realism.worst_slice(gate.limits.patch_score) == k
+
+
+def test_a_cut_body_is_told_with_its_sides(gate, patient):
+    mr, ct = patient
+    body = np.argwhere(ct > -300)
+    x = int(np.median(body[:, 0]))
+    cut = Volume(mr.array[x:], mr.affine, mr.source)
+    check = next(check for check in gate(cut, ct[x:]).checks if check.name == "field of view")
+    side = "left" if mr.affine[0, 0] > 0 else "right"
+    assert check.light == "red" and side in check.found
+
+
+def test_slices_of_another_contrast_are_told(gate, patient):
+    mr, ct = patient
+    inverted = Volume(np.where(mr.array > 60, 1100 - mr.array, mr.array), mr.affine, mr.source)
+    assert lights(gate(inverted, ct))["slices of the MR"] in ("amber", "red")
+
+
+def test_a_spread_of_estimates_is_judged(gate, patient):
+    mr, ct = patient
+    for spread, light in ((10, "green"), (60, "amber"), (100, "red")):
+        assert lights(gate(mr, ct, np.full(ct.shape, spread)))["uncertainty"] == light
+
+
+def test_axes_and_directions_of_the_file_do_not_matter(gate, patient):
+    mr, ct = patient
+    affine = mr.affine @ np.array([[0, -1, 0, ct.shape[0] - 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    turned = tuple(np.swapaxes(array[::-1], 0, 1) for array in (mr.array, ct))
+    found = gate(Volume(turned[0], affine, mr.source), turned[1])
+    assert [check.row() for check in found.checks] == [check.row() for check in gate(mr, ct).checks]
+
+
+def test_without_limits_and_critic_what_can_be_judged_is(patient):
+    found = lights(QualityGate()(*patient))
+    assert found["realism"] == found["slices of the MR"] == found["soft: median HU"] == "not judged"
+    assert found["field of view"] != "not judged"
+
+
+def test_the_gate_lies_beside_the_weights(tmp_path, gate):
+    critic = patch_discriminator(width=4, layers=3, norm="none")
+    save_weights(tmp_path / "mr_to_ct_x_critic.pt", critic)
+    network = {"width": 4, "layers": 3, "norm": "none"}
+    WeightsCard([1.0, 1.0, None], network=network).save(tmp_path / "mr_to_ct_x_critic.pt")
+    gate.limits.save(tmp_path / "mr_to_ct_x_quality.json")
+    loaded = load_gate([tmp_path / "mr_to_ct_x.pt", tmp_path / "other.pt"])
+    assert loaded.limits == gate.limits and loaded.critic.spacing == (1.0, 1.0)
+    nothing = load_gate(str(tmp_path / "mine.pt"))
+    assert nothing.limits is None and nothing.critic is None
+    (tmp_path / "mr_to_ct_x_quality.json").write_text("{}")
+    with pytest.raises(InputError, match="mr_to_ct_x_quality"):
+        load_gate(tmp_path / "mr_to_ct_x.pt")
+
+
+def test_too_few_patients_give_no_limits(dataset):
+    with pytest.raises(InputError, match="at least 3"):
+        measure_limits(find_cases(dataset, ["mr", "ct"])[:2], "thigh")
+
+
+def test_the_table_is_on_the_page_of_an_inference_and_never_says_safe(tmp_path, patient, gate):
+    mr, _ = patient
+    (tmp_path / "data" / "anna").mkdir(parents=True)
+    save_volume(tmp_path / "data" / "anna" / "mr.nii.gz", mr.array, mr.affine)
+    weights = tmp_path / "model.pt"
+    save_weights(weights, nn.Linear(1, 1))
+    out = tmp_path / "out"
+    synthesis = SliceSynthesis([nn.Tanh()])
+    CaseEvaluator("cpu", find_cases(tmp_path / "data"), synthesis, [weights], out, quality=gate).run()
+    page = (out / "report.html").read_text()
+    assert "soft: median HU" in page and 'class="failed">red' in page and "Research use only" in page
+    assert not re.search(r"\b(safe|approved|certified)\b", page, re.IGNORECASE)
+    record = json.loads((out / "report" / "anna" / "case.json").read_text())
+    assert record["seconds"]["checks"] > 0
+    assert any(sentence.startswith("Check of") for sentence in record["warnings"])

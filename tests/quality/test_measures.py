@@ -1,0 +1,74 @@
+"""What the gate measures, on arrays whose answer is known."""
+
+import numpy as np
+import pytest
+
+from medical_gans.quality.measures import (
+    cut_areas,
+    largest_void,
+    mahalanobis,
+    slice_quantiles,
+    tissue_figures,
+    uncertainty_figures,
+)
+
+
+def test_tissues_are_counted_and_their_medians_taken():
+    hounsfield = np.array([-1000, -100, -90, -80, 40, 50, 60, 70, 200, 1000]).reshape(1, 2, 5)
+    body = np.ones(hounsfield.shape, dtype=bool)
+    figures = tissue_figures(hounsfield, body)
+    assert figures == {
+        "air_share": 0.1,
+        "fat_share": 0.3,
+        "fat_hu": -90,
+        "soft_share": 0.4,
+        "soft_hu": 55,
+        "bone_share": 0.1,
+        "bone_hu": 1000,
+    }
+    assert "bone_hu" not in tissue_figures(np.full((1, 1, 4), 40), np.ones((1, 1, 4), dtype=bool))
+
+
+def test_the_sides_that_cut_the_body_are_named_in_ras():
+    body = np.zeros((6, 8, 10), dtype=bool)
+    body[0, 2:4, 3:5] = True  # at the first index along x: left
+    body[2:4, -1, 3:6] = True  # at the last along y: front
+    areas = cut_areas(body, (10.0, 5.0, 2.0))
+    assert areas["left"] == pytest.approx(4 * 10 / 100) and areas["front"] == pytest.approx(6 * 20 / 100)
+    assert {side for side, area in areas.items() if not area} == {"right", "back", "foot", "head"}
+
+
+def test_quantiles_are_those_of_the_body_of_each_slice():
+    mr = np.zeros((20, 20, 4))
+    body = np.zeros(mr.shape, dtype=bool)
+    body[4:16, 4:16, 1:3] = True
+    mr[body] = 100
+    mr[:, :, 2] *= 0.5
+    shown, rows = slice_quantiles(mr, body)
+    assert shown.tolist() == [1, 2]
+    assert np.ptp(rows, axis=1).max() == 0 and rows[0, 0] > rows[1, 0]
+
+
+def test_distance_is_in_standard_deviations():
+    rng = np.random.default_rng(0)
+    rows = rng.normal([1.0, -2.0], [0.5, 3.0], (20_000, 2))
+    precision = np.linalg.inv(np.cov(rows.T))
+    found = mahalanobis(np.array([[1.0, -2.0], [2.0, -2.0], [1.0, 7.0]]), rows.mean(axis=0), precision)
+    np.testing.assert_allclose(found, [0, 2, 3], atol=0.05)
+
+
+def test_a_void_is_found_and_a_cortex_is_none():
+    mr = np.full((60, 60, 40), 500.0)
+    body = np.ones(mr.shape, dtype=bool)
+    mr[:, 28:31] = 5  # a dark sheet of 6 mm: bone
+    assert largest_void(mr, body, (2.0, 2.0, 2.0)) == 0
+    x, y, z = np.indices(mr.shape)
+    ball = (x - 15) ** 2 + (y - 12) ** 2 + (z - 20) ** 2 <= 36  # radius 12 mm
+    mr[ball] = 5
+    assert largest_void(mr, body, (2.0, 2.0, 2.0)) == pytest.approx(4 / 3 * np.pi * 12**3 / 1000, rel=0.1)
+
+
+def test_uncertainty_is_that_of_the_body():
+    spread = np.array([[[10, 30, 200, 999]]])
+    assert uncertainty_figures(spread, spread < 900) == pytest.approx((80, 1 / 3))
+    assert uncertainty_figures(spread, spread > 1000) == (0, 0)
