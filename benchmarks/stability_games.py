@@ -18,6 +18,7 @@ MODES, RADIUS, SPREAD = 8, 2.0, 0.1
 NEAR = 3 * SPREAD  # a sample this near to a mode counts as good
 COVERED = 0.02  # share of the samples at a mode from which it counts as covered, a sixth of what it should get
 SAMPLES = 2000
+RATE = 2e-3  # of Adam, falling linearly to a twentieth
 
 
 def bilinear_game(steps: int, rate: float, gamma: float) -> list[tuple[float, float]]:
@@ -120,7 +121,8 @@ def train_on_ring(
     draw = torch.Generator().manual_seed(0)
     generator = _Players(seeds, (latent, width, width, 2), draw)
     judge = _Players(seeds, (2, width, width, 1), draw)
-    optimisers = [torch.optim.Adam(player.parameters(), 1e-3, betas=(0.5, 0.99)) for player in (generator, judge)]
+    optimisers = [torch.optim.Adam(player.parameters(), RATE, betas=(0.5, 0.99)) for player in (generator, judge)]
+    schedules = [torch.optim.lr_scheduler.LinearLR(one, 1.0, 0.05, steps) for one in optimisers]
     looks = []
     for step in range(steps):
         for _ in range(setting.critic_steps - 1):
@@ -130,6 +132,8 @@ def train_on_ring(
         else:
             _update_judge(setting, generator, judge, optimisers, draw, seeds * batch, latent)
             _update_generator(setting, generator, judge, optimisers, draw, seeds * batch, latent)
+        for schedule in schedules:
+            schedule.step()
         if step >= 0.75 * steps and (step + 1) % 50 == 0:
             looks.append(_covered(generator, seeds, latent, draw)[0])
     modes, good, samples = _covered(generator, seeds, latent, draw)

@@ -17,11 +17,14 @@ from medical_gans.settings import SEPARATOR
 _TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 _COLUMN = 36  # where the meanings begin
 _NOTHING = ("none", "null")
+_TAKES_FILES = frozenset({"analyse"})
 _SEE_HELP = "list the settings of a stage: medical-gans WORKFLOW STAGE --help"
 
 
 def arguments(words: Sequence[str]) -> list[tuple[str, str | None]]:
     """``--key value`` and ``--key=value`` as (id, text); a key on its own has the text ``None``.
+
+    A setting that takes files takes several words as a list: what a shell makes of ``--analyse answers/*.json``.
 
     Raises:
         SettingError: a word that belongs to no key, or a key given twice.
@@ -39,7 +42,10 @@ def arguments(words: Sequence[str]) -> list[tuple[str, str | None]]:
         if has_equals:
             found.append((name, text))
         elif remaining and not remaining[0].startswith("--"):
-            found.append((name, remaining.pop(0)))
+            values = [remaining.pop(0)]
+            while name in _TAKES_FILES and remaining and not remaining[0].startswith("--"):
+                values.append(remaining.pop(0))
+            found.append((name, values[0] if len(values) == 1 else repr(values)))
         else:
             found.append((name, None))
     return found

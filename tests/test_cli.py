@@ -172,6 +172,14 @@ def test_arguments_take_both_spellings():
     assert arguments(words) == [("a_b", "1"), ("c", "2=3"), ("d", None), ("e", "-5")]
 
 
+def test_a_pattern_that_the_shell_has_expanded_stays_together():
+    words = ["--analyse", "a/1.json", "a/2 b.json", "--key", "key.json"]
+    (name, text), key = arguments(words)
+    assert (name, check_value(name, text, None)) == ("analyse", ["a/1.json", "a/2 b.json"])
+    assert key == ("key", "key.json")
+    assert arguments(["--analyse", "answers"]) == [("analyse", "answers")]
+
+
 def test_help_lists_workflows_then_stages_then_settings(configs, capsys):
     assert cli.main(["--help"]) == 0
     top = capsys.readouterr().out

@@ -149,7 +149,7 @@ def _closest(findings: Findings) -> list[ClosestPairs]:
 def _sentences(repeats: int, k: int) -> list[str]:
     return [
         f"The test patients are split at random in two halves, {repeats} times. One half is the reference; the other "
-        "half (the floor), training patients and generated nodules are judged against it, n of each kind, in the mix of "
+        "half (the floor), training patients and generated nodules are judged against it, n of each, in the mix of "
         f"classes that the test patients have. Manifolds are balls up to the neighbour number {k}.",
         "A figure is the mean over the splits, with the interval that 95 % of them lie in (delete-half jackknife). "
         "Only figures of equal n and equal features can be compared; a perfect generator reaches the floor, not 0.",

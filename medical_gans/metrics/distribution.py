@@ -105,9 +105,6 @@ def ms_ssim(first: np.ndarray, second: np.ndarray, data_range: float) -> np.ndar
     Raises:
         InputError: shapes differ, or an edge is below 44 voxels.
     """
-    import torch
-    from monai.metrics.regression import KernelType, compute_ms_ssim
-
     smallest = _WINDOW * 2 ** (len(MS_SSIM_SCALES) - 1)
     if first.shape != second.shape or first.ndim not in (3, 4) or min(first.shape[1:]) < smallest:
         raise InputError(
@@ -115,21 +112,47 @@ def ms_ssim(first: np.ndarray, second: np.ndarray, data_range: float) -> np.ndar
             f"got {first.shape} and {second.shape}."
         )
     # the constants of SSIM expect values above 0
-    lowest = min(float(first.min()), float(second.min()))
-    above = [torch.from_numpy(np.asarray(x, dtype=np.float32) - np.float32(lowest))[:, None] for x in (first, second)]
-    dimensions = first.ndim - 1
+    lowest = min(first.min(), second.min())
+    first, second = first.astype(np.float64) - lowest, second.astype(np.float64) - lowest
     weights = np.array(MS_SSIM_SCALES) / sum(MS_SSIM_SCALES)
-    similarity = compute_ms_ssim(
-        above[0],
-        above[1],
-        spatial_dims=dimensions,
-        data_range=data_range,
-        kernel_type=KernelType.GAUSSIAN,
-        kernel_size=[_WINDOW] * dimensions,
-        kernel_sigma=[1.5] * dimensions,
-        weights=weights.tolist(),
-    )
-    return similarity[:, 0].numpy().astype(np.float64)
+    similarity = np.ones(len(first))
+    for scale, weight in enumerate(weights, start=1):
+        luminance, structure = _luminance_and_structure(first, second, data_range)
+        values = structure * luminance if scale == len(weights) else structure
+        similarity *= np.maximum(values.reshape(len(first), -1).mean(1), 0.0) ** weight
+        first, second = _halved(first), _halved(second)
+    return similarity
+
+
+def _luminance_and_structure(first: np.ndarray, second: np.ndarray, data_range: float) -> tuple[np.ndarray, np.ndarray]:
+    """The two factors of SSIM, the second with contrast, where the window lies within the images."""
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    stacked = np.stack([first, second, first * first, second * second, first * second])
+    mean_first, mean_second, square_first, square_second, product = _smoothed(stacked)
+    means = mean_first**2 + mean_second**2
+    structure = (2 * (product - mean_first * mean_second) + c2) / (square_first + square_second - means + c2)
+    return (2 * mean_first * mean_second + c1) / (means + c1), structure
+
+
+def _smoothed(stacked: np.ndarray) -> np.ndarray:
+    """Gaussian means (sigma 1.5 voxels) along the spatial axes of ``(maps, n, *spatial)``, as products of matrices."""
+    window = np.exp(-0.5 * np.square((np.arange(_WINDOW) - _WINDOW // 2) / 1.5))
+    for axis in range(2, stacked.ndim):
+        size = stacked.shape[axis]
+        rows = size - _WINDOW + 1
+        matrix = np.zeros((size, rows))
+        for offset, weight in enumerate(window / window.sum()):
+            matrix[np.arange(rows) + offset, np.arange(rows)] = weight
+        stacked = np.moveaxis(np.moveaxis(stacked, axis, -1) @ matrix, -1, axis)
+    return stacked
+
+
+def _halved(images: np.ndarray) -> np.ndarray:
+    """Means over blocks of two voxels along each spatial axis."""
+    for axis in range(1, images.ndim):
+        even = np.moveaxis(images, axis, 0)[: images.shape[axis] // 2 * 2]
+        images = np.moveaxis((even[::2] + even[1::2]) / 2.0, 0, axis)
+    return images
 
 
 def ms_ssim_diversity(images: np.ndarray, data_range: float, rng: np.random.Generator) -> float:

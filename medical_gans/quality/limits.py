@@ -102,7 +102,7 @@ class QualityLimits:
             facts = json.loads(Path(path).read_text(encoding="utf-8"))
             tissue = {name: Usual(**usual) for name, usual in facts.pop("tissue").items()}
             return cls(tissue=tissue, **facts)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} cannot be read as limits of the quality gate. Take the file of the weights."
             ) from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import nibabel
 import numpy as np
+from scipy import ndimage
 
 from medical_gans.errors import InputError
 from medical_gans.io import Case, Volume, read_mask, read_volume
@@ -19,11 +19,14 @@ _FEWEST = 3
 _RIDGE = 0.02**2  # variance of a normalised intensity that is added, so that few slices give a precision
 _UNUSUAL_PATCHES = 1.0  # percent
 
-logger = logging.getLogger(__name__)
-
 
 def measure_limits(
-    cases: Sequence[Case], site: str, critic: RealismCritic | None = None, notes: Sequence[str] = ()
+    cases: Sequence[Case],
+    site: str,
+    critic: RealismCritic | None = None,
+    *,
+    denoise: int = 0,
+    notes: Sequence[str] = (),
 ) -> QualityLimits:
     """Measure training cases: HU of those with CT, intensities of those with MR.
 
@@ -33,6 +36,7 @@ def measure_limits(
         cases: with MR, CT or both.
         site: in plain words.
         critic: to score the CT; None leaves realism out.
+        denoise: voxels of an in-plane median filter on the CT, as in training; 0 keeps their noise.
         notes: kept with the limits.
 
     Raises:
@@ -44,6 +48,7 @@ def measure_limits(
         if case.ct is not None:
             ct, spacing = _canonical(read_volume(case.ct))
             body = body_mask(ct, spacing, "CT")
+            ct = ndimage.median_filter(ct, (denoise, denoise, 1)) if denoise else ct
             if case.mask is not None:
                 body &= _canonical(read_mask(case.mask))[0]
             tissues.append(tissue_figures(ct, body))

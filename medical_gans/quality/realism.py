@@ -14,14 +14,12 @@ from medical_gans.checkpoints import WeightsCard, load_weights
 from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.transforms import AIR_HU, hounsfield_to_unit, resize_in_plane
 
-_MOST_SLICES = 40
-_STRIDE = 8  # voxels between patches of a discriminator with three strided layers
 _LEAST_BODY = 0.5  # of the voxels around the middle of a patch
 
 
 @dataclass(frozen=True, eq=False)
 class RealismMap:
-    """Scores of the patches of some axial slices.
+    """Scores of the patches of axial slices.
 
     Attributes:
         slices: indices of the slices.
@@ -69,7 +67,7 @@ class RealismCritic:
 
     @torch.no_grad()
     def __call__(self, hounsfield: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> RealismMap:
-        """Score axial slices, evenly drawn where there are many.
+        """Score every axial slice that shows body.
 
         Args:
             hounsfield: HU ``(x, y, z)``, canonical axes.
@@ -77,7 +75,6 @@ class RealismCritic:
             spacing: mm.
         """
         shown = np.flatnonzero(body.any(axis=(0, 1)))
-        shown = shown[:: -(-len(shown) // _MOST_SLICES)] if len(shown) else shown
         maps = [self._scores(hounsfield[:, :, k], body[:, :, k], spacing) for k in shown]
         return RealismMap(shown, np.stack(maps) if maps else np.empty((0, 0, 0)))
 

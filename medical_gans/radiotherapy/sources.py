@@ -93,7 +93,7 @@ class DoseSources:
     def files(self, case: Case) -> list[Path]:
         """All files and folders that a case is read from."""
         given = [self.synthetic_ct or case.mr, self.target, *self.organs, self.body or case.mask]
-        places = [str(_of_case(one, case)).partition("#")[0] for one in given if one is not None]
+        places = [_file_and_structure(_of_case(one, case))[0] for one in given if one is not None]
         return [Path(place) for place in (case.ct, *places) if place is not None]
 
 
@@ -103,7 +103,7 @@ def read_structure(place: str, case: Case) -> Volume:
     Raises:
         InputError: it cannot be read, or the mask is empty.
     """
-    file, _, name = place.partition("#")
+    file, name = _file_and_structure(place)
     if not Path(file).suffix.lower().startswith(_DICOM):
         return read_mask(place)
     if not name:
@@ -118,6 +118,12 @@ def _of_case(given: str | Path, case: Case) -> str:
     return str(given).replace(CASE, case.name)
 
 
+def _file_and_structure(place: str) -> tuple[str, str]:
+    """``FILE#NAME``; a MONAI config turns every ``#`` that it reads into ``::``."""
+    file, _, name = place.replace("::", "#").partition("#")
+    return file, name
+
+
 def _structure_name(place: str) -> str:
-    file, _, name = place.partition("#")
+    file, name = _file_and_structure(place)
     return name or Path(file).name.split(".")[0]

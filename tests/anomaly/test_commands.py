@@ -31,11 +31,12 @@ def score(archive, folder, weights, **settings):
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """Noisy lung; nodules have a bright disc in the centre."""
+    """Noisy lung; nodules have a bright disc in the centre, each of its own texture."""
     rng = np.random.default_rng(0)
     image = rng.integers(20, 60, (90, 20, 20))
     rows, columns = np.mgrid[:20, :20] - 9.5
-    image[60:] += (160 * (np.hypot(rows, columns) < 4)).astype(int)
+    texture = np.kron(rng.integers(60, 190, (30, 10, 10)), np.ones((2, 2), int))
+    image[60:] += texture * (np.hypot(rows, columns) < 5)
     path = tmp_path_factory.mktemp("patches") / "patches.npz"
     np.savez(path, image=image.astype(np.uint8), is_nodule=np.repeat([0, 1], [60, 30]))
     return path

@@ -148,13 +148,22 @@ def test_ms_ssim_is_that_of_the_paper_at_three_scales(rng):
     noisy = smooth + rng.normal(size=smooth.shape) * 60
     both = np.concatenate([smooth, noisy])
     expected = [direct_ms_ssim(a - both.min(), b - both.min(), 1400.0) for a, b in zip(smooth, noisy, strict=True)]
-    assert ms_ssim(smooth, noisy, 1400.0) == pytest.approx(expected, abs=1e-4)
+    assert ms_ssim(smooth, noisy, 1400.0) == pytest.approx(expected)
     assert ms_ssim(smooth, smooth, 1400.0) == pytest.approx(1.0)
 
 
-def test_ms_ssim_takes_volumes(rng):
-    volumes = rng.normal(size=(2, 44, 44, 44))
-    assert ms_ssim(volumes, volumes, 5.0) == pytest.approx(1.0)
+@pytest.mark.parametrize("shape", [(3, 56, 57), (1, 44, 45, 44)])
+def test_ms_ssim_is_that_of_monai_in_any_dimensions(rng, shape):
+    import torch
+    from monai.metrics.regression import compute_ms_ssim
+
+    first = rng.random(shape) * 1400
+    second = 0.7 * first + 0.3 * 1400 * rng.random(shape)
+    lowest = min(first.min(), second.min())
+    pair = (torch.from_numpy(x - lowest).float()[:, None] for x in (first, second))
+    weights = (np.array(MS_SSIM_SCALES) / sum(MS_SSIM_SCALES)).tolist()
+    expected = compute_ms_ssim(*pair, spatial_dims=len(shape) - 1, data_range=1400.0, weights=weights)
+    assert ms_ssim(first, second, 1400.0) == pytest.approx(expected[:, 0].numpy(), abs=1e-4)
 
 
 def test_images_too_small_for_three_scales_are_refused(rng):

@@ -37,7 +37,7 @@ def test_five_percent_of_patients_like_those_of_training_are_not_green():
 
 
 def test_a_share_stays_a_share():
-    usual = Usual.of([0.001, 0.01, 0.0, 0.02], "share")
+    usual = Usual.of([0.001, 0.01, 0.0, 0.02, 0.015, 0.005, 0.01, 0.02, 0.03, 0.01], "share")
     low, high = usual.interval(0.002)
     assert 0 <= low < high <= 1
     assert usual.light(0.005) == GREEN and usual.light(0.999) == RED

@@ -27,7 +27,7 @@ class LocalMean(nn.Module):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("quality") / "limbs", "limb", 5, spacing=(3.0, 3.0, 6.0))
+    return write_dataset(tmp_path_factory.mktemp("quality") / "limbs", "limb", 5, spacing=(4.0, 4.0, 12.0))
 
 
 @pytest.fixture(scope="module")

@@ -178,9 +178,10 @@ def test_a_structure_of_a_dicom_file_is_asked_for_by_name_on_the_grid_of_the_ct(
 
     monkeypatch.setattr(dicom_contours, "read_dicom_structure", read)
     case = find_cases(dataset, ["ct"])[0]
-    sources = DoseSources(organs=["{case}/rs.dcm#Brain stem"])
-    found = sources.read_organs(case)
-    assert list(found) == ["Brain stem"] and asked == [(Path("anna/rs.dcm"), "Brain stem", scanned[0].shape)]
+    for given in ("{case}/rs.dcm#Brain stem", "{case}/rs.dcm::Brain stem"):  # as typed, and as MONAI passes it on
+        found = DoseSources(organs=[given]).read_organs(case)
+        assert list(found) == ["Brain stem"]
+        assert asked.pop() == (Path("anna/rs.dcm"), "Brain stem", scanned[0].shape)
     with pytest.raises(InputError, match=r"Name one: rs\.dcm#NAME"):
         DoseSources(target="rs.dcm").read_target(case)
 
