@@ -38,7 +38,7 @@ from medical_gans.sampling import load_nodule_sampler
 
 SIZE, SPACING, WINDOW = 48, (0.6, 0.6), (-1000.0, 400.0)
 CLASSES = ("benign", "malignant", "indeterminate")
-NETWORK = {"size": SIZE, "latent_size": 4, "width": 2}
+NETWORK = {"size": SIZE, "latent_size": 4, "width": 2, "upsampling": "linear", "noise": True}
 
 
 def nodules(count, seed=0, per_patient=2):
@@ -450,9 +450,7 @@ def test_the_command_evaluates_an_npz(files, tmp_path, monkeypatch, capsys):
         "output_dir": "out",
         "weights": files / "ours.pt",
         "features": files / "features.pt",
-        "size": SIZE,
-        "latent_size": 4,
-        "width": 2,
+        **NETWORK,
         "num_generated": 12,
         "repeats": 2,
         "trainings": 0,

@@ -60,8 +60,7 @@ class EncoderStep:
             network.requires_grad_(False)
         made = self.detector.generator(self.detector.encode(image), None)
         in_image = (image - made).square().mean()
-        features = self.detector.critic.features
-        in_features = (features(image) - features(made)).square().mean()
+        in_features = self.detector.feature_residual(image, made, 2).mean()
         self.optimiser.zero_grad(set_to_none=True)
         (in_image + self.kappa * in_features).backward()
         average_gradients(list(self.detector.encoder.parameters()))

@@ -26,12 +26,7 @@ class _Shrinking(nn.Module):
         self.size = size
         self.flat_features = 4 * width * (size // 2**_HALVINGS) ** 2
         channels = (1, width, 2 * width, 4 * width)
-        self.layers = nn.ModuleList(
-            nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(channels)
-        )
-        for layer in self.layers:
-            nn.init.kaiming_normal_(layer.weight, a=0.2)
-            nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(_halving(before, after) for before, after in pairwise(channels))
 
     def trunk(self, image: Tensor) -> Tensor:
         for layer in self.layers:
@@ -78,3 +73,11 @@ class PatchEncoder(_Shrinking):
     def forward(self, image: Tensor) -> Tensor:
         """``(batch, 1, size, size)`` to ``(batch, latent_size)``."""
         return self.latent(self.trunk(image).flatten(1))
+
+
+def _halving(before: int, after: int) -> nn.Conv2d:
+    layer = nn.Conv2d(before, after, 4, stride=2, padding=1)
+    nn.init.kaiming_normal_(layer.weight, a=0.2)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer

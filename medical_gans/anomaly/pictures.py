@@ -64,7 +64,8 @@ def draw_scores(
     sheet = Sheet(1000 if figures else 560, 420)
     axes = sheet.axes((60, 40, 460, 320))
     values = scores[chosen]
-    edges = np.linspace(*np.quantile(values, (0.002, 0.998)), 40)
+    low, high = (float(edge) for edge in np.quantile(values, (0.002, 0.998)))
+    edges = np.linspace(low, high, 40).tolist()
     for label, name, colour in (
         (0, "normal", SERIES_COLOURS[0]),
         (1, "nodule", SERIES_COLOURS[1]),

@@ -63,6 +63,11 @@ class Samples:
     features: Mapping[str, np.ndarray]
     to_training: Mapping[str, np.ndarray]
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether benign and malignant ones are told apart."""
+        return bool((self.label >= 0).any())
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -109,15 +114,17 @@ def judge(
     """
     if k < 1 or repeats < 2:
         raise SettingError(f"k is {k} and repeats is {repeats}; give k of 1 or more and repeats of 2 or more.")
-    rng = np.random.default_rng(seed)
     figures: Figures = {}
-    for group, labels in GROUPS.items():
-        judged = {name: samples for name, samples in candidates.items() if _suits(samples, labels)}
+    for place, (group, labels) in enumerate(GROUPS.items()):
+        rng = np.random.default_rng((seed, place))
+        judged = {name: one for name, one in candidates.items() if one.has_classes or len(labels) == len(JUDGED)}
         splits = [_halves(real.label, patient, labels, rng) for _ in range(repeats)]
         numbers = _numbers(splits, judged, labels, least=max(k + 1, _LEAST))
         rows: dict[tuple[str, str], list[dict[str, float]]] = {}
-        for halves in tqdm(splits, desc=f"figures of {group}", unit="split", leave=False):
-            for key, found in _repetition(real, halves, judged, labels, numbers, data_range, k, rng).items():
+        bar = tqdm(splits, desc=f"figures of {group}", unit="split", leave=False)
+        for repetition, halves in enumerate(bar):
+            own_seed = (seed, place, repetition)
+            for key, found in _repetition(real, halves, judged, labels, numbers, data_range, k, own_seed).items():
                 rows.setdefault(key, []).append(found)
         summaries = {key: _summary(found, n=sum(numbers)) for key, found in rows.items()}
         for (features, name), summary in summaries.items():
@@ -151,12 +158,6 @@ def distances_to_training(
     return {kind: pair[0] for kind, pair in found.items()}, {kind: pair[1] for kind, pair in found.items()}
 
 
-def _suits(samples: Samples, labels: Sequence[int]) -> bool:
-    """A generator without classes makes both kinds together or none in particular."""
-    has_classes = bool((samples.label >= 0).any())
-    return has_classes or len(labels) == len(JUDGED)
-
-
 def _members(samples: Samples, label: int) -> np.ndarray:
     return np.flatnonzero(samples.label == label)
 
@@ -169,25 +170,21 @@ def _numbers(
 ) -> list[int]:
     """Samples of each class that every half has, all reduced by one factor where a candidate has fewer."""
     halves = [min(len(side[place]) for split in splits for side in split) for place in range(len(labels))]
-    supply = {("half of the test patients", label): n for label, n in zip(labels, halves, strict=True)}
-    share = 1.0
+    supply = {"half of the test patients": halves}
     for name, samples in candidates.items():
-        has_classes = bool((samples.label >= 0).any())
-        counts = [len(_members(samples, label)) for label in labels]
-        if not has_classes:
-            counts = [len(samples.label) * n // max(sum(halves), 1) for n in halves]
-        supply |= {(name, label): n for label, n in zip(labels, counts, strict=True)}
-        share = min(share, *(count / max(n, 1) for count, n in zip(counts, halves, strict=True)))
-    scarcest = min(supply, key=lambda entry: supply[entry])
-    numbers = [int(share * n) for n in halves]
-    if min(supply[scarcest], *numbers) < least:
-        where, label = scarcest
-        raise InputError(
-            f"There are only {supply[scarcest]} {JUDGED[label]} nodules in {where}; the figures need {least} or more "
-            f"({max(halves)} to be as many as the test patients allow). Give more nodules, or a larger share of test "
-            "patients in split_fractions."
-        )
-    return numbers
+        if samples.has_classes:
+            supply[name] = [len(_members(samples, label)) for label in labels]
+        else:
+            supply[name] = [len(samples.label) * n // max(sum(halves), 1) for n in halves]
+    for where, counts in supply.items():
+        for label, count in zip(labels, counts, strict=True):
+            if count < least:
+                raise InputError(
+                    f"There are only {count} {JUDGED[label]} nodules in {where}; the figures need {least} or more. "
+                    "Give more nodules, or a larger share of test patients in split_fractions."
+                )
+    share = min(count / n for counts in supply.values() for count, n in zip(counts, halves, strict=True))
+    return [max(least, int(share * n + 1e-9)) for n in halves]
 
 
 def _repetition(
@@ -198,16 +195,22 @@ def _repetition(
     numbers: Sequence[int],
     data_range: float,
     k: int,
-    rng: np.random.Generator,
+    seed: Sequence[int],
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Figures by (features, samples), one half of the patients being the reference."""
+    """Figures by (features, samples), one half of the patients being the reference.
+
+    Each set is drawn with the same random numbers, so that the figures of one do not depend on the others.
+    """
+    rng = np.random.default_rng(seed)
     reference, other = (
         np.concatenate([rng.permutation(one)[:n] for one, n in zip(side, numbers, strict=True)]) for side in halves
     )
     drawn = {FLOOR: (real, other)}
-    drawn |= {name: (samples, _draw(samples, labels, numbers, rng)) for name, samples in candidates.items()}
+    for name, samples in candidates.items():
+        drawn[name] = samples, _draw(samples, labels, numbers, np.random.default_rng(seed))
     found = {}
     for name, (samples, index) in drawn.items():
+        rng = np.random.default_rng(seed)
         parts = np.split(index, np.cumsum(numbers)[:-1])
         similar = float(np.mean([ms_ssim_diversity(samples.images[part], data_range, rng) for part in parts]))
         for features, values in real.features.items():
@@ -244,7 +247,7 @@ def _halves(
 
 def _draw(samples: Samples, labels: Sequence[int], numbers: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """Random samples, so many of each class, one class after the other."""
-    if (samples.label < 0).all():
+    if not samples.has_classes:
         return rng.permutation(len(samples.label))[: sum(numbers)]
     drawn = [rng.permutation(_members(samples, label))[:n] for label, n in zip(labels, numbers, strict=True)]
     return np.concatenate(drawn)

@@ -119,7 +119,7 @@ def _sample_pictures(
     real = findings.samples[FLOOR]
     for number, name in enumerate(findings.generators):
         made = findings.samples[name]
-        kinds = JUDGED if (made.label >= 0).any() else {-1: "both classes"}
+        kinds = JUDGED if made.has_classes else {-1: "both classes"}
         for label, kind in kinds.items():
             ours = rng.permutation(np.flatnonzero((real.label == label) | (label < 0)))
             theirs = rng.permutation(np.flatnonzero(made.label == label))

@@ -113,7 +113,7 @@ def ms_ssim(first: np.ndarray, second: np.ndarray, data_range: float) -> np.ndar
         )
     # the constants of SSIM expect values above 0
     lowest = min(first.min(), second.min())
-    first, second = first.astype(np.float64) - lowest, second.astype(np.float64) - lowest
+    first, second = (np.asarray(x - lowest, dtype=np.float32) for x in (first, second))
     weights = np.array(MS_SSIM_SCALES) / sum(MS_SSIM_SCALES)
     similarity = np.ones(len(first))
     for scale, weight in enumerate(weights, start=1):
@@ -140,7 +140,7 @@ def _smoothed(stacked: np.ndarray) -> np.ndarray:
     for axis in range(2, stacked.ndim):
         size = stacked.shape[axis]
         rows = size - _WINDOW + 1
-        matrix = np.zeros((size, rows))
+        matrix = np.zeros((size, rows), dtype=np.float32)
         for offset, weight in enumerate(window / window.sum()):
             matrix[np.arange(rows) + offset, np.arange(rows)] = weight
         stacked = np.moveaxis(np.moveaxis(stacked, axis, -1) @ matrix, -1, axis)

@@ -1,4 +1,4 @@
-"""Promises of the stability benchmark: its games have the answers that theory gives, and one command writes its files."""
+"""Promises of the stability benchmark: its games have the answers of theory, and one command writes its files."""
 
 import importlib
 import math

@@ -76,3 +76,32 @@ def test_bad_choices_are_refused_in_plain_words():
         nodule_discriminator("unet")
     with pytest.raises(ValueError, match="needs the class"):
         nodule_generator(size=8, width=2)(torch.randn(1, 128))
+
+
+def test_the_grain_follows_from_the_latent_vector_and_is_as_good_as_white():
+    from medical_gans.networks.nodule_generator import LatentNoise
+
+    torch.manual_seed(0)
+    grain = LatentNoise(2, 32, channels=1, latent_size=128, condition_size=4)
+    torch.nn.init.ones_(grain.level.bias)
+    empty, condition = torch.zeros(1, 1, 32, 32), torch.zeros(1, 4)
+    latent = torch.randn(1, 128)
+    first, again, other = (grain(empty, z, condition)[0, 0] for z in (latent, latent, torch.randn(1, 128)))
+    assert torch.equal(first, again)
+    assert first.mean().item() == pytest.approx(0, abs=0.1)
+    assert first.var().item() == pytest.approx(1, abs=0.1)
+    neighbours = (first[:, 1:] * first[:, :-1]).mean().item()
+    assert neighbours == pytest.approx(0, abs=0.1)
+    assert (first * other).mean().item() == pytest.approx(0, abs=0.1)
+
+
+def test_the_condition_sets_the_level_of_the_grain():
+    from medical_gans.networks.nodule_generator import LatentNoise
+
+    grain = LatentNoise(3, 8, channels=2, latent_size=16, condition_size=1)
+    torch.nn.init.ones_(grain.level.weight)
+    torch.nn.init.zeros_(grain.level.bias)
+    empty, latent = torch.zeros(2, 2, 8, 8, 8), torch.randn(1, 16).expand(2, -1)
+    made = grain(empty, latent, torch.tensor([[0.0], [3.0]]))
+    assert made[0].abs().max() == 0
+    assert made[1].std().item() == pytest.approx(3, rel=0.1)

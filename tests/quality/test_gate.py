@@ -51,7 +51,7 @@ def lights(verdict) -> dict[str, str]:
 
 def test_a_patient_like_those_of_training_has_no_red_tissue(gate, patient):
     found = lights(gate(*patient))
-    assert "red" not in {light for name, light in found.items() if name != "field of view"}
+    assert "red" not in {light for name, light in found.items() if ":" in name}
     assert found["uncertainty"] == "not judged"
 
 
