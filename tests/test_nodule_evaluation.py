@@ -14,7 +14,7 @@ from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.evaluation import Budget, NoduleEvaluation, NoduleFeatureTraining
 from medical_gans.evaluation.nodule_classification import features_of, images_of, malignancy_logits, train_classifier
 from medical_gans.evaluation.nodule_features import NetworkFeatures, RadiomicFeatures, ScriptFeatures
-from medical_gans.evaluation.nodule_figures import FLOOR, Samples, distances_to_training, judge
+from medical_gans.evaluation.nodule_figures import FLOOR, Samples, distances_to_training, judge, plan_halves
 from medical_gans.evaluation.nodule_results import TRAINING
 from medical_gans.evaluation.nodule_sources import (
     GeneratedNodules,
@@ -41,14 +41,14 @@ CLASSES = ("benign", "malignant", "indeterminate")
 NETWORK = {"size": SIZE, "latent_size": 4, "width": 2, "upsampling": "linear", "noise": True}
 
 
-def nodules(count, seed=0, per_patient=2):
+def nodules(count, seed=0, per_patient=2, size=SIZE):
     """Discs in lung, small for benign and large for malignant ones, in turn."""
     rng = np.random.default_rng(seed)
-    rows, columns = np.indices((SIZE, SIZE)) - (SIZE - 1) / 2
+    rows, columns = np.indices((size, size)) - (size - 1) / 2
     malignancy = np.array([1, 5, 2, 4, 3])[np.arange(count) % 5].astype(np.int8)
     radius = rng.uniform(3, 6, count) + 5.0 * (malignancy > 3)
     discs = np.hypot(rows, columns) < radius[:, None, None]
-    hounsfield = np.where(discs, 30, -850) + rng.normal(0, 40, (count, SIZE, SIZE))
+    hounsfield = np.where(discs, 30, -850) + rng.normal(0, 40, (count, size, size))
     return NodulePatches(
         np.clip(hounsfield, *WINDOW).astype(np.int16),
         malignancy,
@@ -82,7 +82,7 @@ def files(tmp_path_factory):
 
 
 def evaluation(files, output_dir, patches=None, **options):
-    patches = nodules(150) if patches is None else patches
+    patches = nodules(110) if patches is None else patches
     settings = {
         "weights": files / "ours.pt",
         "features": files / "features.pt",
@@ -115,7 +115,9 @@ def samples(count, seed, shift=0.0, label=None):
 def judged(candidates, real=None, patient=None, **options):
     real = samples(100, 0) if real is None else real
     patient = np.arange(len(real.label)) // 2 if patient is None else patient
-    return judge(real, patient, candidates, data_range=5.0, **{"repeats": 4, "k": 3, **options})
+    labels = {name: one.label for name, one in candidates.items()}
+    plans = plan_halves(real.label, patient, labels, **{"repeats": 4, "k": 3, **options})
+    return judge(real, candidates, plans, data_range=5.0, k=3)
 
 
 def test_samples_of_the_real_distribution_reach_the_floor_and_others_do_not():
@@ -249,7 +251,7 @@ def test_the_difference_to_real_is_paired():
 
 
 def test_a_classifier_learns_from_good_nodules_and_not_from_wrong_labels():
-    lesson, test = nodules(100, seed=1), nodules(60, seed=2)
+    lesson, test = nodules(100, seed=1, size=24), nodules(60, seed=2, size=24)
     rated, judged = lesson.select(lesson.label < 2), test.select(test.label < 2)
     real = Labelled(rated.hounsfield, rated.label == 1)
     found = usefulness(
@@ -258,7 +260,7 @@ def test_a_classifier_learns_from_good_nodules_and_not_from_wrong_labels():
         Labelled(judged.hounsfield, judged.label == 1),
         judged.patient,
         window=WINDOW,
-        budget=Budget(steps=25, batch_size=16, learning_rate=5e-3),
+        budget=Budget(steps=20, batch_size=16, learning_rate=1e-2),
         trainings=1,
         width=2,
     )
@@ -269,7 +271,7 @@ def test_a_classifier_learns_from_good_nodules_and_not_from_wrong_labels():
 
 
 def test_a_training_can_be_repeated_and_uses_unrated_nodules_for_measures_only():
-    patches = nodules(40)
+    patches = nodules(40, size=24)
     images = images_of(patches.hounsfield, WINDOW)
     truth = np.where(patches.label < 2, patches.label, np.nan)
     results = []
@@ -282,7 +284,7 @@ def test_a_training_can_be_repeated_and_uses_unrated_nodules_for_measures_only()
 
 
 def test_features_are_standardised_over_the_training_patches():
-    patches = nodules(60)  # in the order of the classes, as files often are
+    patches = nodules(60, size=24)  # in the order of the classes, as files often are
     patches = patches.select(np.argsort(patches.malignancy, kind="stable"))
     images = images_of(patches.hounsfield, WINDOW)
     torch.manual_seed(0)
@@ -405,13 +407,13 @@ def without(patches, label):
 @pytest.mark.parametrize(
     ("patches", "options", "message"),
     [
-        (nodules(150), {"split_fractions": (1.0, 0.0, 0.0)}, "no test patients"),
-        (without(nodules(150), 1), {}, "class malignant has no sample"),
+        (nodules(110), {"split_fractions": (1.0, 0.0, 0.0)}, "no test patients"),
+        (without(nodules(110), 1), {}, "class malignant has no sample"),
         (nodules(30), {}, "the figures need 10"),
-        (nodules(150), {"num_generated": 4}, "only 4 .* the figures need 10"),
-        (nodules(150), {"num_generated": 0}, "num_generated is 0"),
-        (nodules(150), {"compare": {"real": "x.pt"}}, "already has"),
-        (nodules(150), {"compare": {"x": "none.pt"}}, "no card"),
+        (nodules(110), {"num_generated": 4}, "only 4 .* the figures need 10"),
+        (nodules(110), {"num_generated": 0}, "num_generated is 0"),
+        (nodules(110), {"compare": {"real": "x.pt"}}, "already has"),
+        (nodules(110), {"compare": {"x": "none.pt"}}, "no card"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(files, tmp_path, patches, options, message):
@@ -424,7 +426,7 @@ def test_a_feature_network_is_trained_and_can_be_used_at_once(tmp_path, capsys):
     def network(num_measures):
         return NoduleClassifier(width=2, num_features=4, num_measures=num_measures)
 
-    run = NoduleFeatureTraining(lambda: nodules(100), network, tmp_path / "out", budget=_SHORT)
+    run = NoduleFeatureTraining(lambda: nodules(60), network, tmp_path / "out", budget=_SHORT)
     area = run.run()
     assert 0 <= area.low <= area.value <= area.high <= 1
     found = NetworkFeatures(tmp_path / "out" / "model.pt", SPACING)(nodules(5).hounsfield)
@@ -436,13 +438,13 @@ def test_a_feature_network_is_trained_and_can_be_used_at_once(tmp_path, capsys):
 def test_the_command_evaluates_an_npz(files, tmp_path, monkeypatch, capsys):
     from medical_gans.cli import main
 
-    patches = nodules(150)
+    patches = nodules(110)
     np.savez(
         tmp_path / "nodules.npz",
         hu=patches.hounsfield,
         malignancy=patches.malignancy,
         patient=patches.patient,
-        pixel_spacing_mm=np.full(150, 0.6),
+        pixel_spacing_mm=np.full(110, 0.6),
     )
     monkeypatch.chdir(tmp_path)
     settings = {

@@ -87,46 +87,84 @@ Figures = dict[tuple[str, str, str], dict[str, Figure]]
 """(group, features, samples) -> figure -> value."""
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Random halves of the test patients for one group of classes.
+
+    Attributes:
+        labels: of the group.
+        halves: for each repetition two lists of indices ``(m,)`` of the test samples, one array for each label.
+        numbers: samples of each label that are taken of every set.
+    """
+
+    labels: tuple[int, ...]
+    halves: list[tuple[list[np.ndarray], list[np.ndarray]]]
+    numbers: list[int]
+
+
+def plan_halves(
+    label: np.ndarray,
+    patient: np.ndarray,
+    candidates: Mapping[str, np.ndarray],
+    *,
+    k: int = 5,
+    repeats: int = 100,
+    seed: int = 0,
+) -> dict[str, Plan]:
+    """Draw the halves of the patients for each of `GROUPS`, and see that there are samples enough.
+
+    Args:
+        label: ``(n,)`` of the test samples.
+        patient: ``(n,)`` of each.
+        candidates: labels of training patients and generators, by name; -1 throughout without classes.
+        k: neighbours that make a manifold.
+        repeats: random halves.
+        seed: of the halves.
+
+    Raises:
+        InputError: too few samples of a class.
+        SettingError: k or repeats are too small.
+    """
+    if k < 1 or repeats < 2:
+        raise SettingError(f"k is {k} and repeats is {repeats}; give k of 1 or more and repeats of 2 or more.")
+    plans = {}
+    for place, (group, labels) in enumerate(GROUPS.items()):
+        rng = np.random.default_rng((seed, place))
+        halves = [_halves(label, patient, labels, rng) for _ in range(repeats)]
+        judged = {name: one for name, one in candidates.items() if (one >= 0).any() or len(labels) == len(JUDGED)}
+        plans[group] = Plan(labels, halves, _numbers(halves, judged, labels, least=max(k + 1, _LEAST)))
+    return plans
+
+
 def judge(
     real: Samples,
-    patient: np.ndarray,
     candidates: Mapping[str, Samples],
+    plans: Mapping[str, Plan],
     *,
     data_range: float,
     k: int = 5,
-    repeats: int = 100,
     seed: int = 0,
 ) -> Figures:
     """All figures of all candidates, and the floor.
 
     Args:
         real: test patients.
-        patient: ``(n,)`` of each real sample.
         candidates: training patients and generators, by name. One without classes is judged for both together.
+        plans: halves of the test patients, by group.
         data_range: HU, width of the window.
         k: neighbours that make a manifold.
-        repeats: random halves of the patients.
-        seed: of the halves.
-
-    Raises:
-        InputError: too few samples or patients of a class.
-        SettingError: k or repeats are too small.
+        seed: of the samples drawn from the halves and the candidates.
     """
-    if k < 1 or repeats < 2:
-        raise SettingError(f"k is {k} and repeats is {repeats}; give k of 1 or more and repeats of 2 or more.")
     figures: Figures = {}
-    for place, (group, labels) in enumerate(GROUPS.items()):
-        rng = np.random.default_rng((seed, place))
-        judged = {name: one for name, one in candidates.items() if one.has_classes or len(labels) == len(JUDGED)}
-        splits = [_halves(real.label, patient, labels, rng) for _ in range(repeats)]
-        numbers = _numbers(splits, judged, labels, least=max(k + 1, _LEAST))
+    for place, (group, plan) in enumerate(plans.items()):
+        judged = {name: one for name, one in candidates.items() if one.has_classes or len(plan.labels) == len(JUDGED)}
         rows: dict[tuple[str, str], list[dict[str, float]]] = {}
-        bar = tqdm(splits, desc=f"figures of {group}", unit="split", leave=False)
+        bar = tqdm(plan.halves, desc=f"figures of {group}", unit="split", leave=False)
         for repetition, halves in enumerate(bar):
             own_seed = (seed, place, repetition)
-            for key, found in _repetition(real, halves, judged, labels, numbers, data_range, k, own_seed).items():
+            for key, found in _repetition(real, halves, judged, plan, data_range, k, own_seed).items():
                 rows.setdefault(key, []).append(found)
-        summaries = {key: _summary(found, n=sum(numbers)) for key, found in rows.items()}
+        summaries = {key: _summary(found, n=sum(plan.numbers)) for key, found in rows.items()}
         for (features, name), summary in summaries.items():
             # a ratio of means: the mean of ratios is larger, by the spread of the floor
             ratio = summary["frechet"].value / summaries[features, FLOOR]["frechet"].value
@@ -158,24 +196,20 @@ def distances_to_training(
     return {kind: pair[0] for kind, pair in found.items()}, {kind: pair[1] for kind, pair in found.items()}
 
 
-def _members(samples: Samples, label: int) -> np.ndarray:
-    return np.flatnonzero(samples.label == label)
-
-
 def _numbers(
     splits: Sequence[tuple[list[np.ndarray], list[np.ndarray]]],
-    candidates: Mapping[str, Samples],
+    candidates: Mapping[str, np.ndarray],
     labels: Sequence[int],
     least: int,
 ) -> list[int]:
     """Samples of each class that every half has, all reduced by one factor where a candidate has fewer."""
     halves = [min(len(side[place]) for split in splits for side in split) for place in range(len(labels))]
     supply = {"half of the test patients": halves}
-    for name, samples in candidates.items():
-        if samples.has_classes:
-            supply[name] = [len(_members(samples, label)) for label in labels]
+    for name, given in candidates.items():
+        if (given >= 0).any():
+            supply[name] = [int((given == label).sum()) for label in labels]
         else:
-            supply[name] = [len(samples.label) * n // max(sum(halves), 1) for n in halves]
+            supply[name] = [len(given) * n // max(sum(halves), 1) for n in halves]
     for where, counts in supply.items():
         for label, count in zip(labels, counts, strict=True):
             if count < least:
@@ -191,8 +225,7 @@ def _repetition(
     real: Samples,
     halves: tuple[list[np.ndarray], list[np.ndarray]],
     candidates: Mapping[str, Samples],
-    labels: Sequence[int],
-    numbers: Sequence[int],
+    plan: Plan,
     data_range: float,
     k: int,
     seed: Sequence[int],
@@ -203,15 +236,15 @@ def _repetition(
     """
     rng = np.random.default_rng(seed)
     reference, other = (
-        np.concatenate([rng.permutation(one)[:n] for one, n in zip(side, numbers, strict=True)]) for side in halves
+        np.concatenate([rng.permutation(one)[:n] for one, n in zip(side, plan.numbers, strict=True)]) for side in halves
     )
     drawn = {FLOOR: (real, other)}
     for name, samples in candidates.items():
-        drawn[name] = samples, _draw(samples, labels, numbers, np.random.default_rng(seed))
+        drawn[name] = samples, _draw(samples, plan, np.random.default_rng(seed))
     found = {}
     for name, (samples, index) in drawn.items():
         rng = np.random.default_rng(seed)
-        parts = np.split(index, np.cumsum(numbers)[:-1])
+        parts = np.split(index, np.cumsum(plan.numbers)[:-1])
         similar = float(np.mean([ms_ssim_diversity(samples.images[part], data_range, rng) for part in parts]))
         for features, values in real.features.items():
             ours, theirs = values[reference], samples.features[features][index]
@@ -245,11 +278,13 @@ def _halves(
     return first, second
 
 
-def _draw(samples: Samples, labels: Sequence[int], numbers: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+def _draw(samples: Samples, plan: Plan, rng: np.random.Generator) -> np.ndarray:
     """Random samples, so many of each class, one class after the other."""
     if not samples.has_classes:
-        return rng.permutation(len(samples.label))[: sum(numbers)]
-    drawn = [rng.permutation(_members(samples, label))[:n] for label, n in zip(labels, numbers, strict=True)]
+        return rng.permutation(len(samples.label))[: sum(plan.numbers)]
+    drawn = []
+    for label, number in zip(plan.labels, plan.numbers, strict=True):
+        drawn.append(rng.permutation(np.flatnonzero(samples.label == label))[:number])
     return np.concatenate(drawn)
 
 

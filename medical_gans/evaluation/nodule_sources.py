@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,11 @@ class GeneratedNodules:
         hounsfield: ``(n, *spatial)`` int16.
         label: ``(n,)`` index into ``CLASSES``; -1 throughout where the generator has no classes.
         spacing: mm along the axes of a nodule.
-        files: weights they were made with.
     """
 
     hounsfield: np.ndarray
     label: np.ndarray
     spacing: tuple[float, ...]
-    files: Sequence[Path] = field(default_factory=tuple)
 
     @property
     def has_classes(self) -> bool:
@@ -54,7 +52,6 @@ def generate_nodules(
     *,
     seed: int = 0,
     truncation: float | None = None,
-    files: Sequence[Path] = (),
     name: str = "generator",
 ) -> GeneratedNodules:
     """Make nodules of both classes.
@@ -64,7 +61,6 @@ def generate_nodules(
         number: nodules of each class; twice as many of a generator without classes.
         seed: of the latent seeds.
         truncation: see `NoduleSampler.latent`.
-        files: weights of the generators.
         name: beside the progress bar.
 
     Raises:
@@ -84,7 +80,7 @@ def generate_nodules(
                 made.append(sampler.generate([latent_seed], [wanted], truncation)[0])
                 labels.append(label)
                 bar.update()
-    return GeneratedNodules(np.stack(made), np.array(labels), first.spacing, tuple(files))
+    return GeneratedNodules(np.stack(made), np.array(labels), first.spacing)
 
 
 def samplers_of_weights(

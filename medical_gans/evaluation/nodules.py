@@ -13,7 +13,7 @@ from tqdm import tqdm
 from medical_gans.errors import InputError, SettingError
 from medical_gans.evaluation.nodule_classification import Budget
 from medical_gans.evaluation.nodule_features import Features, NetworkFeatures, RadiomicFeatures, ScriptFeatures
-from medical_gans.evaluation.nodule_figures import FLOOR, Figures, Samples, distances_to_training, judge
+from medical_gans.evaluation.nodule_figures import FLOOR, Figures, Samples, distances_to_training, judge, plan_halves
 from medical_gans.evaluation.nodule_output import check_own_output
 from medical_gans.evaluation.nodule_results import TRAINING, Findings, write_findings
 from medical_gans.evaluation.nodule_sources import (
@@ -137,20 +137,17 @@ class NoduleEvaluation:
         timed = self.manifest.timed
         with timed("read"):
             training, test = self._read()
+            extractors = self._extractors(training)
         with timed("generate"):
             generators = self._generators(test)
+        labels = {TRAINING: training.label} | {name: nodules.label for name, nodules in generators.items()}
+        plans = plan_halves(test.label, test.patient, labels, k=self.k, repeats=self.repeats, seed=self.seed)
         with timed("features"):
-            samples, nearest = self._samples(training, test, generators)
+            samples, nearest = self._samples(extractors, training, test, generators)
         with timed("figures"):
-            figures = judge(
-                samples[FLOOR],
-                test.patient,
-                {name: one for name, one in samples.items() if name != FLOOR},
-                data_range=self.window[1] - self.window[0],
-                k=self.k,
-                repeats=self.repeats,
-                seed=self.seed,
-            )
+            candidates = {name: samples[name] for name in labels}
+            span = self.window[1] - self.window[0]
+            figures = judge(samples[FLOOR], candidates, plans, data_range=span, k=self.k, seed=self.seed)
         with timed("classifiers"):
             useful = self._usefulness(training, test, generators) if self.trainings else None
         findings = Findings(figures, useful, samples, nearest, training.hounsfield)
@@ -176,16 +173,15 @@ class NoduleEvaluation:
 
     def _generators(self, test: NodulePatches) -> dict[str, GeneratedNodules]:
         """Generated nodules by name, the main generator first."""
-        plans: dict[str, Callable[[], tuple[dict[str, NoduleSampler], list[Path]]]] = {}
+        loaded: dict[str, tuple[dict[str, NoduleSampler], list[Path]]] = {}
         found = {}
         if self.generated is not None:
             found[self.name] = read_generated(self.generated)
         else:
-            plans[self.name] = lambda: (samplers_by_class(self.load_sampler()), [self.weights])
+            loaded[self.name] = samplers_by_class(self.load_sampler()), [self.weights]
         for name, weights in self.compare.items():
-            plans[name] = lambda weights=weights: samplers_of_weights(weights, nodule_generator, self.device)  # type: ignore[misc]
-        for name, plan in plans.items():
-            samplers, files = plan()
+            loaded[name] = samplers_of_weights(weights, nodule_generator, self.device)
+        for name, (samplers, files) in loaded.items():
             for file in files:
                 self.manifest.weights[f"{name}: {file.name}"] = sha256(file)
             found[name] = generate_nodules(
@@ -201,10 +197,13 @@ class NoduleEvaluation:
         return found
 
     def _samples(
-        self, training: NodulePatches, test: NodulePatches, generators: Mapping[str, GeneratedNodules]
+        self,
+        extractors: Mapping[str, Features],
+        training: NodulePatches,
+        test: NodulePatches,
+        generators: Mapping[str, GeneratedNodules],
     ) -> tuple[dict[str, Samples], dict[str, dict[str, np.ndarray]]]:
         """All sets with their features, and by generator and kind the index of the nearest training patch."""
-        extractors = self._extractors(training)
         sets: dict[str, NodulePatches | GeneratedNodules] = {TRAINING: training, FLOOR: test, **generators}
         features = {
             name: {kind: extract(nodules.hounsfield) for kind, extract in extractors.items()}

@@ -18,6 +18,8 @@ AMBER_BEYOND, RED_BEYOND = 0.05, 0.002
 """Probability that a patient like those of training lies outside the interval of green, and of amber."""
 
 _LEAST_SHARE = 1e-4
+_LEAST_SD = {"linear": 5.0, "share": 0.2}
+"""HU, and log odds: few patients may happen to be alike."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Usual:
 
     def interval(self, beyond: float) -> tuple[float, float]:
         """Where another patient lies but for a probability of `beyond` (Student's predictive interval)."""
-        width = float(stats.t.ppf(1 - beyond / 2, self.count - 1)) * self.sd * (1 + 1 / self.count) ** 0.5
+        sd = max(self.sd, _LEAST_SD[self.scale])
+        width = float(stats.t.ppf(1 - beyond / 2, self.count - 1)) * sd * (1 + 1 / self.count) ** 0.5
         return _backward(self.mean - width, self.scale), _backward(self.mean + width, self.scale)
 
     def light(self, value: float) -> str:

@@ -23,11 +23,16 @@ def outlines(plane: np.ndarray) -> list[np.ndarray]:
     Returns:
         Arrays ``(points, 2)`` of (column, row), not closed: the last point is not the first one again.
     """
-    padded = np.pad(plane.T, 1).astype(np.float64)
+    columns, rows = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
+    if not columns.size:
+        return []
+    first = np.array([columns[0], rows[0]])
+    part = plane[columns[0] : columns[-1] + 1, rows[0] : rows[-1] + 1]
+    padded = np.pad(part.T, 1).astype(np.float64)
     generator = contourpy.contour_generator(z=padded, fill_type=contourpy.FillType.OuterOffset)
     polygons = []
     for points, offsets in zip(*generator.filled(_BETWEEN, 2.0), strict=True):
-        rings = [points[first : end - 1] - 1.0 for first, end in pairwise(offsets)]
+        rings = [points[start : end - 1] + (first - 1.0) for start, end in pairwise(offsets)]
         polygons.append(_without_needless_points(_with_keyholes(rings[0], rings[1:])))
     return polygons
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import ArrayLike
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom import config as pydicom_config
+from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medical_gans.errors import InputError
@@ -26,6 +27,7 @@ from medical_gans.io.writing import whole_file
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR")
 _OFF_SLICE = 0.25  # of the slice spacing: contours farther off a slice do not belong to this grid
 _DECIMALS = 4  # of a millimetre
+_CONTOUR_DATA = Tag("ContourData")
 _COLORS = ((255, 160, 0), (0, 190, 255), (255, 70, 130), (120, 220, 60), (180, 120, 255), (255, 230, 60))
 _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which every structure set names here
 
@@ -251,5 +253,11 @@ def _contour_item(contour: np.ndarray, finder: SliceFinder) -> Dataset:
         item.ContourImageSequence = [instance_reference(header)]
     item.ContourGeometricType = "CLOSED_PLANAR"
     item.NumberOfContourPoints = len(contour)
-    item.ContourData = decimals(contour.ravel(), _DECIMALS)
+    item.add(DataElement(_CONTOUR_DATA, "OB", _decimal_strings(contour)))
     return item
+
+
+def _decimal_strings(contour: np.ndarray) -> bytes:
+    """Points as they are written in implicit VR, where no VR is written: as OB, pydicom does not check number by number."""
+    text = "\\".join([f"{value:.{_DECIMALS}f}" for value in contour.ravel().tolist()]).encode()
+    return text + b" " * (len(text) % 2)
