@@ -82,7 +82,7 @@ def files(tmp_path_factory):
 
 
 def evaluation(files, output_dir, patches=None, **options):
-    patches = nodules(110) if patches is None else patches
+    patches = nodules(130) if patches is None else patches
     settings = {
         "weights": files / "ours.pt",
         "features": files / "features.pt",
@@ -91,7 +91,7 @@ def evaluation(files, output_dir, patches=None, **options):
         "trainings": 1,
         "classifier_width": 2,
         "budget": Budget(steps=2, batch_size=8),
-        "split_fractions": (0.3, 0.0, 0.7),
+        "split_fractions": (0.4, 0.0, 0.6),
         **options,
     }
 
@@ -389,15 +389,17 @@ def test_an_evaluation_leaves_tables_pictures_and_a_page(files, tmp_path, capsys
 
 
 def test_an_earlier_evaluation_is_replaced_and_nothing_else(files, tmp_path):
-    options = {"trainings": 0, "extractor": None}
-    (tmp_path / "theses").mkdir()
-    (tmp_path / "theses" / "mine.txt").write_text("years of work")
+    theses, out = tmp_path / "theses", tmp_path / "out"
+    for folder in (theses, out):
+        folder.mkdir()
+        (folder / "mine.txt").write_text("years of work")
+    (out / "manifest.json").write_text('{"workflow": "lung_nodule", "stage": "evaluate"}')
     with pytest.raises(OutputError, match="other files"):
-        evaluation(files, tmp_path / "theses", **options).run()
-    assert (tmp_path / "theses" / "mine.txt").read_text() == "years of work"
-    for _ in range(2):
-        evaluation(files, tmp_path / "out", **options).run()
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+        evaluation(files, theses).run()
+    assert [path.name for path in theses.iterdir()] == ["mine.txt"]
+    evaluation(files, out, trainings=0).run()
+    assert not (out / "mine.txt").exists() and (out / "report.html").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"theses", "out"}
 
 
 def without(patches, label):
@@ -407,13 +409,13 @@ def without(patches, label):
 @pytest.mark.parametrize(
     ("patches", "options", "message"),
     [
-        (nodules(110), {"split_fractions": (1.0, 0.0, 0.0)}, "no test patients"),
-        (without(nodules(110), 1), {}, "class malignant has no sample"),
+        (nodules(130), {"split_fractions": (1.0, 0.0, 0.0)}, "no test patients"),
+        (without(nodules(130), 1), {}, "class malignant has no sample"),
         (nodules(30), {}, "the figures need 10"),
-        (nodules(110), {"num_generated": 4}, "only 4 .* the figures need 10"),
-        (nodules(110), {"num_generated": 0}, "num_generated is 0"),
-        (nodules(110), {"compare": {"real": "x.pt"}}, "already has"),
-        (nodules(110), {"compare": {"x": "none.pt"}}, "no card"),
+        (nodules(130), {"num_generated": 4}, "only 4 .* the figures need 10"),
+        (nodules(130), {"num_generated": 0}, "num_generated is 0"),
+        (nodules(130), {"compare": {"real": "x.pt"}}, "already has"),
+        (nodules(130), {"compare": {"x": "none.pt"}}, "no card"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(files, tmp_path, patches, options, message):
@@ -438,13 +440,13 @@ def test_a_feature_network_is_trained_and_can_be_used_at_once(tmp_path, capsys):
 def test_the_command_evaluates_an_npz(files, tmp_path, monkeypatch, capsys):
     from medical_gans.cli import main
 
-    patches = nodules(110)
+    patches = nodules(130)
     np.savez(
         tmp_path / "nodules.npz",
         hu=patches.hounsfield,
         malignancy=patches.malignancy,
         patient=patches.patient,
-        pixel_spacing_mm=np.full(110, 0.6),
+        pixel_spacing_mm=np.full(130, 0.6),
     )
     monkeypatch.chdir(tmp_path)
     settings = {
@@ -456,7 +458,7 @@ def test_the_command_evaluates_an_npz(files, tmp_path, monkeypatch, capsys):
         "num_generated": 12,
         "repeats": 2,
         "trainings": 0,
-        "split_fractions": "[0.3,0.0,0.7]",
+        "split_fractions": "[0.4,0.0,0.6]",
         "compare": f"{{'again': '{files / 'ours.pt'}'}}",
     }
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]

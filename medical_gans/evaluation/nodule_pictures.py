@@ -10,7 +10,7 @@ import numpy as np
 
 from medical_gans.report.sheet import FAINT, INK, SERIES_COLOURS, Sheet
 
-_TILE, _GAP, _HEAD = 84, 2, 30
+_SQUARE, _GAP, _HEAD = 688, 2, 30
 _EDGE = 8
 _PAIRS = 10
 
@@ -30,15 +30,12 @@ def beside(
     Raises:
         OutputError: `path` cannot be written.
     """
-    side = _EDGE * (_TILE + _GAP)
-    sheet = Sheet(2 * side + 26, _HEAD + side)
+    sheet = Sheet(2 * _SQUARE + 26, _HEAD + _SQUARE)
     for place, (patches, title) in enumerate(zip((real, generated), titles, strict=True)):
-        left = place * (side + 26)
-        sheet.words(title, (left + side / 2, _HEAD / 2))
-        for number, patch in enumerate(_slices(patches[: _EDGE**2])):
-            row, column = divmod(number, _EDGE)
-            box = (left + column * (_TILE + _GAP), _HEAD + row * (_TILE + _GAP), _TILE, _TILE)
-            sheet.picture(patch, box, limits=(window[0], window[1]))
+        left = place * (_SQUARE + 26)
+        sheet.words(title, (left + _SQUARE / 2, _HEAD / 2))
+        square = _mosaic(_slices(patches[: _EDGE**2]), window[0])
+        sheet.picture(square, (left, _HEAD, _SQUARE, _SQUARE), limits=(window[0], window[1]))
     return sheet.save(path)
 
 
@@ -151,6 +148,16 @@ def roc_curves(path: Path, logits: Mapping[str, np.ndarray], malignant: np.ndarr
     axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, loc="lower right")
     sheet.plain(axes)
     return sheet.save(path)
+
+
+def _mosaic(patches: np.ndarray, background: float) -> np.ndarray:
+    """Up to 64 patches ``(n, rows, columns)`` as one image, one voxel between them."""
+    rows, columns = patches.shape[1] + 1, patches.shape[2] + 1
+    square = np.full((_EDGE * rows, _EDGE * columns), background)
+    for number, patch in enumerate(patches):
+        row, column = divmod(number, _EDGE)
+        square[row * rows : (row + 1) * rows - 1, column * columns : (column + 1) * columns - 1] = patch
+    return square
 
 
 def _slices(patches: np.ndarray) -> np.ndarray:

@@ -95,12 +95,13 @@ class QualityGate:
         orientation = nibabel.io_orientation(mr.affine)
         spacing = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
         source, synthetic = (nibabel.apply_orientation(array, orientation) for array in (mr.array, hounsfield))
-        body = body_mask(synthetic, spacing, "CT") | body_mask(source, spacing, "MR")
+        outline = body_mask(synthetic, spacing, "CT")
+        body = outline | body_mask(source, spacing, "MR")
         realism = self.critic(synthetic, body, spacing) if self.critic is not None and body.any() else None
         spread = None if standard_deviation is None else nibabel.apply_orientation(standard_deviation, orientation)
         checks = [
             _field_of_view(body, spacing),
-            *self._tissues(synthetic, body),
+            *self._tissues(synthetic, outline),  # as the limits were measured on true CT
             self._slices(source, body),
             self._voids(source, body, spacing),
             _uncertainty(spread, body),

@@ -137,14 +137,17 @@ class DicomOutput:
 
 def body_outline(hounsfield: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """What is denser than air, ``(i, j, k)``, by slice: holes filled, specks below 1 cm2 left out."""
-    body = np.zeros(hounsfield.shape, dtype=bool)
+    body = np.zeros(hounsfield.shape, dtype=bool, order="F")
     column, row, _ = np.linalg.norm(affine[:3, :3], axis=0)
     fewest = _SPECK_MM2 / (column * row)
     for k in range(hounsfield.shape[2]):
-        labels, count = ndimage.label(_without_holes(hounsfield[:, :, k] > _AIR_BELOW))
-        sizes = np.bincount(labels.ravel(), minlength=count + 1)
-        sizes[0] = 0
-        body[:, :, k] = (sizes >= fewest)[labels]
+        plane = hounsfield[:, :, k] > _AIR_BELOW
+        (box,) = ndimage.find_objects(plane.astype(np.int8)) or [None]
+        if box is not None:
+            labels, count = ndimage.label(_without_holes(plane[box]))
+            sizes = np.bincount(labels.ravel(), minlength=count + 1)
+            sizes[0] = 0
+            body[(*box, k)] = (sizes >= fewest)[labels]
     return body
 
 

@@ -258,6 +258,6 @@ def _contour_item(contour: np.ndarray, finder: SliceFinder) -> Dataset:
 
 
 def _decimal_strings(contour: np.ndarray) -> bytes:
-    """Points as they are written in implicit VR, where no VR is written: as OB, pydicom does not check number by number."""
+    """Points as implicit VR holds them, which names no VR: as OB, pydicom does not check number by number."""
     text = "\\".join([f"{value:.{_DECIMALS}f}" for value in contour.ravel().tolist()]).encode()
     return text + b" " * (len(text) % 2)
