@@ -310,11 +310,11 @@ _SHORT = Budget(steps=3, batch_size=16)
 def test_one_generator_gives_both_classes_and_one_for_each_class_too(files, tmp_path):
     samplers, paths = samplers_of_weights(files / "ours.pt", nodule_generator)
     both = generate_nodules(samplers, 3, seed=1)
-    assert both.label.tolist() == [0, 0, 0, 1, 1, 1] and paths == [files / "ours.pt"]
+    assert both.label.tolist() == [0, 0, 0, 1, 1, 1] and paths == {"weights": files / "ours.pt"}
     one, other = (save_generator(tmp_path / f"{n}.pt", num_classes=0) for n in (1, 2))
     samplers, paths = samplers_of_weights({"benign": one, "malignant": other}, nodule_generator)
     of_each = generate_nodules(samplers, 3, seed=1)
-    assert of_each.label.tolist() == [0, 0, 0, 1, 1, 1] and paths == [one, other]
+    assert of_each.label.tolist() == [0, 0, 0, 1, 1, 1] and paths == {"benign": one, "malignant": other}
     samplers, _ = samplers_of_weights(one, nodule_generator)
     without = generate_nodules(samplers, 3, seed=1)
     assert without.label.tolist() == [-1] * 6 and not without.has_classes
@@ -382,7 +382,7 @@ def test_an_evaluation_leaves_tables_pictures_and_a_page(files, tmp_path, capsys
     assert sorted(shown) == sorted(path.relative_to(out).as_posix() for path in (out / "pictures").iterdir())
     assert len(shown) == 6 and str(tmp_path) not in page
     manifest = json.loads((out / "manifest.json").read_text())
-    assert set(manifest["weights"]) == {"ours: ours.pt", "plain: plain.pt", "features.pt"}
+    assert set(manifest["weights"]) == {"ours, weights: ours.pt", "plain, weights: plain.pt", "features.pt"}
     assert "patient_" not in page and "patient_" not in (out / "manifest.json").read_text()
     printed = capsys.readouterr().out
     assert "Network features, benign and malignant, n = " in printed and "plain has no classes" in printed

@@ -85,7 +85,7 @@ def scatter(
 
     Args:
         path: PNG to write.
-        points: by name, ``(n, 2)``; the first are the real ones.
+        points: by name, ``(n, 2)``; the first are the real ones. Of each other as many are drawn as of the real ones.
         labels: by name, ``(n,)``.
         names: of the labels.
 
@@ -93,31 +93,25 @@ def scatter(
         OutputError: `path` cannot be written.
     """
     real, *others = points
-    width = 520
-    sheet = Sheet(max(1, len(others)) * width, 520)
+    width, height = 520, 560
+    sheet = Sheet(max(1, len(others)) * width, height)
     low, high = np.percentile(points[real], (0.5, 99.5), axis=0)
-    margin = 0.12 * (high - low)
-    colours = dict(zip((*names, -1), (SERIES_COLOURS[0], SERIES_COLOURS[1], SERIES_COLOURS[2]), strict=False))
+    margin = 0.15 * (high - low)
     for number, other in enumerate(others):
-        axes = sheet.axes((number * width + 50, _HEAD, width - 70, 520 - _HEAD - 60))
-        for label, name in (*names.items(), (-1, "without class")):
-            for source, size, filled in ((real, 14, True), (other, 22, False)):
-                chosen = points[source][labels[source] == label]
+        axes = sheet.axes((number * width + 50, _HEAD, width - 70, height - _HEAD - 96))
+        for (label, name), colour in zip((*names.items(), (-1, "without class")), SERIES_COLOURS, strict=False):
+            ours, theirs = (points[source][labels[source] == label] for source in (real, other))
+            theirs = theirs[: len(ours) if label >= 0 else len(points[real])]
+            for source, chosen, look in (
+                (real, ours, {"s": 14, "color": colour, "linewidths": 0}),
+                (other, theirs, {"s": 22, "facecolors": "none", "edgecolors": colour}),
+            ):
                 if len(chosen):
-                    axes.scatter(
-                        chosen[:, 0],
-                        chosen[:, 1],
-                        s=size,
-                        color=colours[label] if filled else "none",
-                        edgecolors="none" if filled else colours[label],
-                        linewidths=0.8,
-                        alpha=0.75,
-                        label=f"{name}, {source}",
-                    )
+                    axes.scatter(chosen[:, 0], chosen[:, 1], label=f"{name}, {source}", **look)
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
         axes.set_xlabel("first main axis of the features of real nodules")
         axes.set_ylabel("second")
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=2)
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.09))
         sheet.plain(axes)
         sheet.words(f"{real} and {other}", (number * width + width / 2, _HEAD / 2))
     return sheet.save(path)

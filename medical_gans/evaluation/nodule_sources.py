@@ -87,13 +87,16 @@ def samplers_of_weights(
     weights: str | Path | Mapping[str, str | Path],
     network: Callable[..., Any],
     device: str = "cpu",
-) -> tuple[dict[str, NoduleSampler], list[Path]]:
+) -> tuple[dict[str, NoduleSampler], dict[str, Path]]:
     """Generators for `generate_nodules`, built from the card beside their weights.
 
     Args:
         weights: a file; or, for generators of one class each, ``{"benign": file, "malignant": file}``.
         network: makes a generator from the arguments in the card: `networks.nodule_generator`.
         device: where to compute.
+
+    Returns:
+        The generators, and their files by ``weights`` or by class.
 
     Raises:
         SettingError: the classes are not benign and malignant.
@@ -104,10 +107,10 @@ def samplers_of_weights(
             raise SettingError(
                 f"Weights by class are given for {', '.join(weights) or 'none'}; give them for benign and malignant."
             )
-        by_class = {name: _sampler(Path(file), network, device) for name, file in weights.items()}
-        return by_class, [Path(file) for file in weights.values()]
+        files = {name: Path(file) for name, file in weights.items()}
+        return {name: _sampler(file, network, device) for name, file in files.items()}, files
     sampler = _sampler(Path(weights), network, device)
-    return samplers_by_class(sampler), [Path(weights)]
+    return samplers_by_class(sampler), {"weights": Path(weights)}
 
 
 def samplers_by_class(sampler: NoduleSampler) -> dict[str, NoduleSampler]:

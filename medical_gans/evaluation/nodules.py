@@ -173,17 +173,17 @@ class NoduleEvaluation:
 
     def _generators(self, test: NodulePatches) -> dict[str, GeneratedNodules]:
         """Generated nodules by name, the main generator first."""
-        loaded: dict[str, tuple[dict[str, NoduleSampler], list[Path]]] = {}
+        loaded: dict[str, tuple[dict[str, NoduleSampler], dict[str, Path]]] = {}
         found = {}
         if self.generated is not None:
             found[self.name] = read_generated(self.generated)
         else:
-            loaded[self.name] = samplers_by_class(self.load_sampler()), [self.weights]
+            loaded[self.name] = samplers_by_class(self.load_sampler()), {"weights": self.weights}
         for name, weights in self.compare.items():
             loaded[name] = samplers_of_weights(weights, nodule_generator, self.device)
         for name, (samplers, files) in loaded.items():
-            for file in files:
-                self.manifest.weights[f"{name}: {file.name}"] = sha256(file)
+            for kind, file in files.items():
+                self.manifest.weights[f"{name}, {kind}: {file.name}"] = sha256(file)
             found[name] = generate_nodules(
                 samplers, self.num_generated, seed=self.seed, truncation=self.truncation, name=name
             )
