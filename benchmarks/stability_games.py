@@ -18,7 +18,8 @@ MODES, RADIUS, SPREAD = 8, 2.0, 0.1
 NEAR = 3 * SPREAD  # a sample this near to a mode counts as good
 COVERED = 0.02  # share of the samples at a mode from which it counts as covered, a sixth of what it should get
 SAMPLES = 2000
-RATE = 2e-3  # of Adam, falling linearly to a twentieth
+RATE = 5e-3  # of Adam, falling linearly to a twentieth
+PENALTY = 0.1  # weight of gradient penalties: far below that for images, whose gradients have more elements
 
 
 def bilinear_game(steps: int, rate: float, gamma: float) -> list[tuple[float, float]]:
@@ -145,10 +146,10 @@ def _judging(setting: RingSetting, judge: _Players, real: Tensor, fake: Tensor) 
     """Sum over seeds of the discriminator's loss: a mean over all images, times their number of seeds."""
     loss = adversarial_objective(setting.objective).discriminator_loss(judge(real), judge(fake))
     if setting.penalty == "wgan_gp":
-        loss = loss + 10.0 * gradient_penalty(judge, real, fake)
+        loss = loss + PENALTY * gradient_penalty(judge, real, fake)
     if setting.penalty == "r1_r2":
         real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-        loss = loss + 0.5 * (r1_penalty(judge(real), real) + r2_penalty(judge(fake), fake))
+        loss = loss + PENALTY / 2 * (r1_penalty(judge(real), real) + r2_penalty(judge(fake), fake))
     return judge.seeds * loss
 
 

@@ -76,9 +76,7 @@ class Calibration:
         with torch.inference_mode():
             scores = anomaly_scores(self.detector, images, made, **self.weights)
         normal = patches.is_nodule == 0
-        card = detector_card(
-            self.split.train, patches, self.network, quantiles({name: one[normal] for name, one in scores.items()})
-        )
+        card = detector_card(self.split, self.network, quantiles({name: one[normal] for name, one in scores.items()}))
         save_weights(self.output_dir / "model.pt", self.detector)
         card.save(self.output_dir / "model.pt")
         figures = {}

@@ -174,11 +174,13 @@ class AnomalySplit:
         train: normal patches only.
         validation: held-out normal patches and some nodules, by which settings and scores are chosen.
         test: the rest, for nothing but the final figures.
+        left_out: nodules that are nearly a training patch.
     """
 
     train: LungPatches
     validation: LungPatches
     test: LungPatches
+    left_out: LungPatches
 
 
 def split_patches(
@@ -189,10 +191,8 @@ def split_patches(
 ) -> AnomalySplit:
     """Split by groups of near-duplicates (`near_duplicate_groups`), since patches do not say whose they are.
 
-    A nodule that is nearly a training patch is left out.
-
     Args:
-        patches: with labels; unlabelled ones are left out.
+        patches: with labels; unlabelled ones take no part.
         fractions: of the normal patches for training, validation and test.
         validation_nodules: share of the nodules for validation; the others are test.
         seed: draws another split.
@@ -223,7 +223,7 @@ def split_patches(
     for name, share, one in zip(("training", "validation", "test"), fractions, found, strict=True):
         if share > 0 and not (one.is_nodule == 0).any():
             raise InputError(f"No normal patch (is_nodule = 0) is left for {name}. Give more of them.")
-    return AnomalySplit(*found)
+    return AnomalySplit(*found, left_out=patches.select(np.flatnonzero((side < 0) & nodule)))
 
 
 class NormalViews(Dataset):

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from medical_gans.anomaly.detector import AnomalyDetector
-from medical_gans.anomaly.lung_patches import LungPatches
+from medical_gans.anomaly.lung_patches import AnomalySplit, LungPatches
 from medical_gans.checkpoints import WeightsCard, load_weights
 from medical_gans.errors import InputError
+
+_SIDES = ("train", "validation", "left_out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,8 @@ class TrainedDetector:
         detector: generator, encoder, critic.
         file: its weights.
         window: HU that its range stands for.
-        seen: hash of each patch that took part in training or in choosing settings, and in which of the two.
+        seen: hash of each patch that took part in training, in choosing settings, or is nearly one of training
+            (``left_out``), and which of these.
         normal_quantiles: of each score of f-AnoGAN on held-out normal patches; empty where not known.
     """
 
@@ -34,7 +37,7 @@ class TrainedDetector:
     normal_quantiles: Mapping[str, Sequence[float]]
 
     def side(self, patches: LungPatches) -> np.ndarray:
-        """``train``, ``validation`` or ``unseen`` for each patch, ``(n,)``."""
+        """``train``, ``validation``, ``left_out`` or ``unseen`` for each patch, ``(n,)``."""
         return np.array([self.seen.get(one, "unseen") for one in patches.hashes()], dtype="<U10")
 
     def percentile(self, name: str, scores: np.ndarray) -> np.ndarray:
@@ -60,22 +63,16 @@ def load_detector(detector: AnomalyDetector, weights: str | Path) -> TrainedDete
             "Copy the card that lung_nodule anomaly_train wrote with the weights."
         )
     known: Mapping[str, Any] = card.fingerprint or {}
-    seen = {one: side for side in ("train", "validation") for one in known.get(side, ())}
+    seen = {one: side for side in _SIDES for one in known.get(side, ())}
     window = (float(card.window[0]), float(card.window[1]))
     return TrainedDetector(detector, file, window, seen, known.get("normal_quantiles", {}))
 
 
 def detector_card(
-    train: LungPatches,
-    validation: LungPatches,
-    network: Mapping[str, Any],
-    normal_quantiles: Mapping[str, Sequence[float]],
+    split: AnomalySplit, network: Mapping[str, Any], normal_quantiles: Mapping[str, Sequence[float]]
 ) -> WeightsCard:
     """The card of a detector: window, networks, patches used, and what scores are normal."""
-    spacing = [None if np.isnan(edge) else edge for edge in train.spacing]
-    fingerprint = {
-        "train": sorted(set(train.hashes())),
-        "validation": sorted(set(validation.hashes())),
-        "normal_quantiles": dict(normal_quantiles),
-    }
-    return WeightsCard(spacing=spacing, network=dict(network), fingerprint=fingerprint, window=list(train.window))
+    spacing = [None if np.isnan(edge) else edge for edge in split.train.spacing]
+    fingerprint: dict[str, Any] = {side: sorted(set(getattr(split, side).hashes())) for side in _SIDES}
+    fingerprint["normal_quantiles"] = dict(normal_quantiles)
+    return WeightsCard(spacing=spacing, network=dict(network), fingerprint=fingerprint, window=list(split.train.window))

@@ -160,8 +160,11 @@ class NoduleFeatureTraining:
         with torch.inference_mode():
             batches = images_of(test.hounsfield, self.window).split(_BATCH)
             given = torch.cat([network(batch.to(self.device))[:, 1:].cpu() for batch in batches]).numpy()
-        share = 1.0 - np.square(given - wanted).mean(0) / np.maximum(wanted.var(0), 1e-12)
-        rows = [[name, f"{value:.2f}"] for name, value in zip(names, share, strict=True)]
+        error, variance = np.square(given - wanted).mean(0), wanted.var(0)
+        rows = [
+            [name, f"{1.0 - missed / whole:.2f}" if whole > 1e-6 else "constant"]
+            for name, missed, whole in zip(names, error, variance, strict=True)
+        ]
         return Table("Radiomic measures that the features hold", ["measure", "variance explained"], rows)
 
     def _card(self, network: NoduleClassifier, spacing: Sequence[float]) -> WeightsCard:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,12 +103,14 @@ def scatter(
         for (label, name), colour in zip((*names.items(), (-1, "without class")), SERIES_COLOURS, strict=False):
             ours, theirs = (points[source][labels[source] == label] for source in (real, other))
             theirs = theirs[: len(ours) if label >= 0 else len(points[real])]
-            for source, chosen, look in (
-                (real, ours, {"s": 14, "color": colour, "linewidths": 0}),
-                (other, theirs, {"s": 22, "facecolors": "none", "edgecolors": colour}),
-            ):
+            for source, chosen, fill, size in ((real, ours, colour, 3.5), (other, theirs, "none", 5.0)):
                 if len(chosen):
-                    axes.scatter(chosen[:, 0], chosen[:, 1], label=f"{name}, {source}", **look)
+                    marker: dict[str, Any] = {
+                        "markeredgecolor": colour,
+                        "markeredgewidth": 0.8,
+                        "markerfacecolor": fill,
+                    }
+                    axes.plot(*chosen.T, "o", markersize=size, label=f"{name}, {source}", **marker)
         axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
         axes.set_xlabel("first main axis of the features of real nodules")
         axes.set_ylabel("second")

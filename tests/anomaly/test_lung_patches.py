@@ -118,6 +118,7 @@ def test_a_nodule_that_is_nearly_a_training_patch_takes_no_part():
     others = {name.partition("_")[0] for one in (split.validation, split.test) for name in one.name}
     assert not trained & others
     assert len(others) == 30 - len(trained)
+    assert {name.partition("_")[0] for name in split.left_out.name} == trained
 
 
 def test_views_depend_on_seed_epoch_and_index_alone():

@@ -47,7 +47,20 @@ def rows_of(path):
 
 
 def test_the_command_writes_nodules_that_it_can_make_again(tmp_path, weights):
-    options = ["--weights", str(weights), "--size", "16", "--latent_size", "8", "--width", "4"]
+    options = [
+        "--weights",
+        str(weights),
+        "--size",
+        "16",
+        "--latent_size",
+        "8",
+        "--width",
+        "4",
+        "--upsampling",
+        "nearest",
+        "--noise",
+        "false",
+    ]
     out = tmp_path / "out"
     run = ["lung_nodule", "inference", *options, "--truncation", "1.5"]
     assert main([*run, "--num_samples", "3", "--output_dir", str(out)]) in (0, None)

@@ -9,7 +9,16 @@ from turing_test.studies import answers_file, truthful
 
 from medical_gans.cli import main
 
-NETWORK = {"preset": "resnet", "spatial_dims": 2, "size": 16, "latent_size": 8, "num_classes": 3, "width": 2}
+NETWORK = {
+    "preset": "resnet",
+    "spatial_dims": 2,
+    "size": 16,
+    "latent_size": 8,
+    "num_classes": 3,
+    "width": 2,
+    "upsampling": "linear",
+    "noise": True,
+}
 AS_TRAINED = {name: NETWORK[name] for name in ("size", "latent_size", "width")}
 
 
