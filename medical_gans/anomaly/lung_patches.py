@@ -223,7 +223,8 @@ def split_patches(
     for name, share, one in zip(("training", "validation", "test"), fractions, found, strict=True):
         if share > 0 and not (one.is_nodule == 0).any():
             raise InputError(f"No normal patch (is_nodule = 0) is left for {name}. Give more of them.")
-    return AnomalySplit(*found, left_out=patches.select(np.flatnonzero((side < 0) & nodule)))
+    train, validation, test = found
+    return AnomalySplit(train, validation, test, left_out=patches.select(np.flatnonzero((side < 0) & nodule)))
 
 
 class NormalViews(Dataset):
