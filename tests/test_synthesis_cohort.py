@@ -323,8 +323,9 @@ def test_processes_share_the_cases_and_write_one_page(dataset, tmp_path, reposit
     )
     assert done.returncode != 0 and "1 case failed and the others are done: bert" in done.stderr
     cases = json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"]
-    assert {name: case["status"] for name, case in cases.items()} == {
-        "anna": "done",
-        "bert": "failed",
-        "cora": "done",
+    # random weights make no CT, and the quality gate says so: "warning" is a case that was written
+    assert {name: case["status"] == "failed" for name, case in cases.items()} == {
+        "anna": False,
+        "bert": True,
+        "cora": False,
     }
