@@ -138,6 +138,8 @@ class WeightsCard:
         fingerprint: of the training images, as `fingerprint.Fingerprint.to_json` gives it.
         classes: names of the classes of a conditional generator, in the order of its labels.
         window: HU that [-1, 1] stands for, where the encoding is linear.
+        channels: names of the sequences of the labelled source, in the network's order.
+        target_channels: as `channels`, of the domain that the network was adapted to.
     """
 
     spacing: Sequence[float | None]
@@ -147,6 +149,8 @@ class WeightsCard:
     fingerprint: Mapping[str, Any] | None = None
     classes: Sequence[str] = ()
     window: Sequence[float] | None = None
+    channels: Sequence[str] = ()
+    target_channels: Sequence[str] = ()
 
     def save(self, weights: Path) -> Path:
         """Write the card of a weights file.

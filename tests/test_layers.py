@@ -24,7 +24,7 @@ BRICKS = {
 }
 SERVING_ALL = {"checkpoints", "health", "report", "training", "fingerprint", "baselines", "sampling"}
 METHODS = {"cyclegan", "gan", "adaptation", "anomaly", "synthesis", "validation", "evaluation"}
-METHODS |= {"radiotherapy", "turing_test", "generation", "quality"}
+METHODS |= {"radiotherapy", "turing_test", "generation", "quality", "segmentation"}
 DOORS = {"cli", "command_line", "config_files", "settings", "paths", "plain_errors", "__main__"}
 
 MAY_IMPORT = (
