@@ -18,11 +18,13 @@ BRICKS = {
     "slices",
     "pairs",
     "patches",
+    "lesion_views",
+    "sequence_slices",
     "schedules",
     "parallel",
     "placement",
 }
-SERVING_ALL = {"checkpoints", "health", "report", "training", "fingerprint", "baselines", "sampling"}
+SERVING_ALL = {"checkpoints", "health", "report", "training", "fingerprint", "baselines", "sampling", "cohort"}
 METHODS = {"cyclegan", "gan", "adaptation", "anomaly", "synthesis", "validation", "evaluation"}
 METHODS |= {"radiotherapy", "turing_test", "generation", "quality", "segmentation"}
 DOORS = {"cli", "command_line", "config_files", "settings", "paths", "plain_errors", "__main__"}
@@ -31,6 +33,7 @@ MAY_IMPORT = (
     dict.fromkeys(BRICKS, BRICKS)
     | dict.fromkeys(SERVING_ALL, BRICKS)
     | {"sampling": BRICKS | {"checkpoints"}}
+    | {"cohort": BRICKS | {"report"}}
     | {"training": BRICKS | {"checkpoints", "health", "report"}}
     | dict.fromkeys(METHODS, BRICKS | SERVING_ALL)
     | dict.fromkeys(DOORS, BRICKS | SERVING_ALL | METHODS | DOORS)

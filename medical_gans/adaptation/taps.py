@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medical_gans.errors import SettingError
+from medical_gans.networks import DomainDiscriminator
 
 _MOST_NAMES = 30
 
@@ -68,3 +69,31 @@ def feature_channels(
     with torch.no_grad():
         probe(torch.zeros(1, in_channels, *patch_size))
     return [feature.shape[1] for feature in taps()]
+
+
+def domain_discriminator(
+    network: nn.Module,
+    layers: Sequence[str],
+    in_channels: int,
+    patch_size: Sequence[int],
+    *,
+    width: int = 64,
+    depth: int = 4,
+    crop: int = 1,
+) -> DomainDiscriminator:
+    """The discriminator that fits the features of these layers of a network.
+
+    Args:
+        network: the segmenter.
+        layers: names of its layers.
+        in_channels: sequences that it takes.
+        patch_size: voxels of a patch along each axis.
+        width: channels of each of the discriminator's layers.
+        depth: its layers before the last.
+        crop: voxels of the common grid left out at each border.
+
+    Raises:
+        SettingError: as `FeatureTaps`.
+    """
+    channels = feature_channels(network, layers, in_channels, patch_size)
+    return DomainDiscriminator(channels, len(patch_size), width, depth, crop)

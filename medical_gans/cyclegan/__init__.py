@@ -2,11 +2,20 @@
 
 Both are a *step*: an object that holds networks and optimisers, takes a batch
 ``{"mr": (batch, channel, *spatial), "ct": ...}`` in unit space, updates everything once and says how it went. Files,
-epochs and configs are the business of others.
+epochs and configs are the business of others. `SequenceTranslation` is the same between two sets of MR sequences.
 """
 
 from medical_gans.cyclegan.image_pool import ImagePool
+from medical_gans.cyclegan.sequences import SequenceTranslation, SequenceTranslator
 from medical_gans.cyclegan.step import TranslationStep
 from medical_gans.cyclegan.translation import CycleGan, PairedTranslation, translation_step
 
-__all__ = ["CycleGan", "ImagePool", "PairedTranslation", "TranslationStep", "translation_step"]
+__all__ = [
+    "CycleGan",
+    "ImagePool",
+    "PairedTranslation",
+    "SequenceTranslation",
+    "SequenceTranslator",
+    "TranslationStep",
+    "translation_step",
+]

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
         require_classes,
         split_by_patient,
     )
-    from medical_gans.io.volumes import Volume, check_same_grid, read_mask, read_volume, save_volume
+    from medical_gans.io.volumes import (
+        Volume,
+        check_same_grid,
+        read_label_map,
+        read_mask,
+        read_volume,
+        save_volume,
+    )
     from medical_gans.io.writing import check_writable, whole_file, whole_folder
 
 _MODULES = {
@@ -28,7 +35,7 @@ _MODULES = {
         "require_classes",
         "split_by_patient",
     ),
-    "volumes": ("Volume", "check_same_grid", "read_mask", "read_volume", "save_volume"),
+    "volumes": ("Volume", "check_same_grid", "read_label_map", "read_mask", "read_volume", "save_volume"),
     "writing": ("check_writable", "whole_file", "whole_folder"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -45,6 +52,7 @@ __all__ = [
     "find_cases",
     "find_training_cases",
     "list_series",
+    "read_label_map",
     "read_lung_patches",
     "read_mask",
     "read_nodules",

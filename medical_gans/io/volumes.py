@@ -84,6 +84,20 @@ def read_mask(path: str | os.PathLike[str]) -> Volume:
     return Volume(inside, volume.affine, volume.source)
 
 
+def read_label_map(path: str | os.PathLike[str]) -> Volume:
+    """Read whole numbers from 0 to 255 as uint8; a map without any label is allowed.
+
+    Raises:
+        InputError: as `read_volume`, or the values are no labels.
+    """
+    volume = _load(path, None, False)
+    rounded = np.rint(volume.array)
+    odd = volume.array[(rounded != volume.array) | (rounded < 0) | (rounded > 255)]
+    if odd.size:
+        raise InputError(f"{path} is no label map: it holds {odd[0]:g}. Whole numbers from 0 to 255 are needed.")
+    return Volume(rounded.astype(np.uint8), volume.affine, volume.source)
+
+
 def save_volume(path: str | os.PathLike[str], array: np.ndarray, affine: ArrayLike) -> Path:
     """Write NIfTI whole or not at all, with sform and qform set and millimetres as unit.
 

@@ -7,6 +7,7 @@ from medical_gans.networks.nodule import nodule_discriminator, nodule_generator
 from medical_gans.networks.nodule_classifier import NoduleClassifier
 from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.networks.resnet_generator import ResnetGenerator
+from medical_gans.networks.segmentation import segmentation_network
 
 __all__ = [
     "DomainDiscriminator",
@@ -17,4 +18,5 @@ __all__ = [
     "nodule_discriminator",
     "nodule_generator",
     "patch_discriminator",
+    "segmentation_network",
 ]

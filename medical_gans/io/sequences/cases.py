@@ -1,0 +1,226 @@
+"""Which files are the sequences of which case: by their names in a folder, or by a data list."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medical_gans.errors import InputError
+from medical_gans.io.datalist import SECTIONS
+from medical_gans.io.formats import holds_dicom_images, image_stem, image_suffix, visible_entries
+
+_EXAMPLE = '{"training": [{"image": {"FLAIR": "a/flair.nii.gz"}, "label": "a/lesion.nii.gz"}]}'
+_KEYS = {"image", "label", "mask", "name"}
+_MOST_NAMES = 8
+
+
+@dataclass(frozen=True)
+class SequenceCase:
+    """One examination: a file or DICOM folder for each channel of a network."""
+
+    name: str  # safe as a file name, unique within a data set
+    channels: tuple[Path | None, ...]  # None: declared missing
+    label: Path | None = None
+    mask: Path | None = None
+
+
+def find_sequence_cases(
+    dataset_dir: str | os.PathLike[str],
+    channels: Sequence[str],
+    *,
+    missing: Sequence[str] = (),
+    label: str | None = None,
+    mask: str | None = None,
+    labels_required: bool = False,
+) -> list[SequenceCase]:
+    """All cases below a folder, of one case folder, or of a data list.
+
+    A file belongs to the channel whose name stands in the file's own, letter case aside and between characters that
+    are no letters or digits: ``patient07_FLAIR.nii.gz`` is FLAIR, ``T1c.nii.gz`` is not T1. Labels and masks are
+    found alike.
+
+    Args:
+        dataset_dir: folder of case folders, one case folder, or a data list such as
+            ``{"training": [{"image": {"FLAIR": path} or [path, ...], "label": path, "mask": path, "name": text}]}``.
+        channels: names of the sequences in the network's order.
+        missing: those of `channels` that this data set does not have.
+        label: name of the label map; None looks for none.
+        mask: name of the mask of the head or brain, used where there is one.
+        labels_required: refuse a case without its label map.
+
+    Raises:
+        InputError: nothing found, a channel or label missing, twice there, or in another order.
+    """
+    unknown = [name for name in missing if name not in channels]
+    if unknown or not channels or len(set(channels)) < len(channels):
+        raise InputError(
+            f"channels are {', '.join(channels) or 'none'} and missing is {', '.join(missing) or 'none'}. "
+            "Name each sequence once, and in missing only sequences of channels."
+        )
+    place = Path(dataset_dir).expanduser()
+    if not place.exists():
+        raise InputError(f"{place} does not exist. Check the path.")
+    search = _Search(tuple(channels), tuple(missing), label, mask, labels_required)
+    cases = list(search.in_datalist(place) if place.is_file() else search.below(place))
+    if not cases:
+        raise InputError(
+            f"{place} holds no case with a file named after the sequence {channels[0]}. Needed: a folder for each "
+            f"case with files such as {channels[0]}.nii.gz, or a data list .json."
+        )
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    if twice:
+        raise InputError(f"{place} has several cases named {twice[0]}. Rename them, or name them in the data list.")
+    return cases
+
+
+def check_apart(source: Sequence[SequenceCase], target: Sequence[SequenceCase]) -> None:
+    """Refuse a target that is the source: an adversary would have nothing to tell apart.
+
+    Raises:
+        InputError: a file stands in both.
+    """
+    known = {path.resolve(): case.name for case in source for path in case.channels if path is not None}
+    for case in target:
+        for path in case.channels:
+            if path is not None and path.resolve() in known:
+                raise InputError(
+                    f"{path} belongs to the source ({known[path.resolve()]}) and to the target ({case.name}). "
+                    "Give the target its own folder, or its own sequences by target_channels."
+                )
+
+
+@dataclass(frozen=True)
+class _Search:
+    channels: tuple[str, ...]
+    missing: tuple[str, ...]
+    label: str | None
+    mask: str | None
+    labels_required: bool
+
+    def below(self, root: Path) -> Iterator[SequenceCase]:
+        """Cases in folders: each outermost folder that has an image of one of the channels."""
+        for parent, folders, _ in os.walk(root):
+            folder = Path(parent)
+            images = _images(folder)
+            if any(_named(image, channel) for image in images for channel in self.channels):
+                folders[:] = []
+                yield self._of_folder(folder, images, root)
+            else:
+                folders[:] = [entry.name for entry in visible_entries(folder) if entry.is_dir()]
+
+    def _of_folder(self, folder: Path, images: list[Path], root: Path) -> SequenceCase:
+        name = "_".join(folder.relative_to(root).parts) or folder.resolve().name
+        label = self._only(name, images, self.label) if self.label else None
+        mask = self._only(name, images, self.mask) if self.mask else None
+        rest = [image for image in images if image not in (label, mask)]
+        found = {channel: self._only(name, rest, channel) for channel in self.channels}
+        return self._checked(name, found, label, mask, [image_stem(image) for image in rest])
+
+    def _only(self, case: str, images: list[Path], name: str) -> Path | None:
+        fitting = [image for image in images if _named(image, name)]
+        exact = [image for image in fitting if image_stem(image).casefold() == name.casefold()]
+        fitting = exact or fitting
+        if len(fitting) > 1:
+            raise InputError(
+                f"Case {case} has {len(fitting)} files named after {name}: {fitting[0].name} and {fitting[1].name}. "
+                "Keep one in the case's folder, or name the files in a data list .json."
+            )
+        return fitting[0] if fitting else None
+
+    def _checked(
+        self, name: str, found: dict[str, Path | None], label: Path | None, mask: Path | None, seen: Sequence[str]
+    ) -> SequenceCase:
+        for channel, path in found.items():
+            if channel in self.missing:
+                found[channel] = None
+            elif path is None:
+                listed = ", ".join(seen[:_MOST_NAMES]) or "nothing"
+                raise InputError(
+                    f"Case {name} has no image of the sequence {channel}; it has {listed}. Add it, correct channels, "
+                    f"or declare it with missing: {list({*self.missing, channel})}."
+                )
+        if all(path is None for path in found.values()):
+            raise InputError(f"All channels ({', '.join(found)}) are declared missing; one must be there.")
+        if label is None and self.labels_required:
+            raise InputError(
+                f"Case {name} has no label map '{self.label}'; every labelled case needs one. "
+                f"Add {self.label}.nii.gz, or name yours with label."
+            )
+        return SequenceCase(_safe(name), tuple(found.values()), label, mask)
+
+    def in_datalist(self, path: Path) -> Iterator[SequenceCase]:
+        """Cases of all sections of a data list."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"{path} is no folder and no readable data list ({error}). Needed: {_EXAMPLE}") from error
+        sections = {"inference": content} if isinstance(content, list) else content
+        if not isinstance(sections, dict) or not set(SECTIONS) & sections.keys():
+            raise InputError(f"{path} has none of the sections {', '.join(SECTIONS)}. Needed: {_EXAMPLE}")
+        entries = [entry for section in SECTIONS for entry in sections.get(section) or []]
+        for number, entry in enumerate(entries):
+            yield self._of_entry(path, number, entry)
+
+    def _of_entry(self, path: Path, number: int, entry: Any) -> SequenceCase:
+        if not isinstance(entry, dict) or "image" not in entry or not set(entry) <= _KEYS:
+            raise InputError(f"Entry {number} of {path} needs image and may have label, mask, name: {_EXAMPLE}")
+        image = entry["image"]
+        given = image if isinstance(image, dict) else self._in_order(path, number, image)
+        found = {channel: _beside(path, given.get(channel)) for channel in self.channels}
+        first = next((file for file in found.values() if file is not None), path)
+        name = str(entry.get("name") or (first.parent.name if isinstance(image, dict) else image_stem(first)))
+        label = _beside(path, entry.get("label")) if self.label else None
+        return self._checked(name, found, label, _beside(path, entry.get("mask")), list(given))
+
+    def _in_order(self, path: Path, number: int, image: Any) -> dict[str, str]:
+        files = [image] if isinstance(image, str) else list(image)
+        present = [channel for channel in self.channels if channel not in self.missing]
+        if len(files) not in (len(present), len(self.channels)):
+            raise InputError(
+                f"Entry {number} of {path} has {len(files)} images; the network needs {len(self.channels)}: "
+                f"{', '.join(self.channels)}."
+            )
+        names = present if len(files) == len(present) else list(self.channels)
+        for file, channel in zip(files, names, strict=True):
+            others = [other for other in names if other != channel and _named(Path(file), other)]
+            if others and not _named(Path(file), channel):
+                raise InputError(
+                    f"Entry {number} of {path} gives {Path(file).name} as {channel}, but its name says {others[0]}. "
+                    f"List the images in the order {', '.join(names)}, or name them: "
+                    f'{{"image": {{"{channel}": ...}}}}.'
+                )
+        return dict(zip(names, files, strict=True))
+
+
+def _images(folder: Path) -> list[Path]:
+    entries = visible_entries(folder)
+    files = [entry for entry in entries if entry.is_file() and image_suffix(entry)]
+    return files + [entry for entry in entries if entry.is_dir() and holds_dicom_images(entry)]
+
+
+def _named(image: Path, name: str) -> bool:
+    words, wanted = (_words(text) for text in (image_stem(image), name))
+    return any(words[start : start + len(wanted)] == wanted for start in range(len(words) - len(wanted) + 1))
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", text.casefold()) if word]
+
+
+def _beside(datalist: Path, file: Any) -> Path | None:
+    if file is None:
+        return None
+    path = datalist.parent / Path(str(file)).expanduser()
+    if not path.exists():
+        raise InputError(f"{datalist} names {file}, which does not exist. Paths are relative to the data list.")
+    return path
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.\-]+", "_", name).strip("._") or "case"
