@@ -78,8 +78,8 @@ def _slices(volumes: Sequence[SequenceVolume], crop: Sequence[int]) -> list[np.n
         share = volume.foreground.sum((0, 1))
         for k in np.flatnonzero(share > _LEAST_FOREGROUND * share.max()):
             bounds = [np.flatnonzero(volume.foreground[:, :, k].any(1 - axis)) for axis in range(2)]
-            box = tuple(slice(int(b[0]), int(b[-1]) + 1) for b in bounds)
-            cut = to_unit(volume.image[(slice(None), *box, k)])
+            x, y = (slice(int(b[0]), int(b[-1]) + 1) for b in bounds)
+            cut = to_unit(volume.image[:, x, y, int(k)])
             lacks = [max(0, edge - size) for edge, size in zip(crop, cut.shape[1:], strict=True)]
             found.append(np.pad(cut, [(0, 0), *((lack // 2, lack - lack // 2) for lack in lacks)]))
     return found

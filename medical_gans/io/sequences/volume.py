@@ -54,7 +54,7 @@ class SequenceVolume:
         """``(class, *spatial)`` on the grid of `image` to ``(class, *spatial)`` on the grid of `source`, linearly."""
         orientation = _orientation(self.source.affine)
         shape = _canonical(np.empty(self.source.array.shape, bool), orientation).shape
-        return np.stack([_stored_order(_resized(one, shape), orientation) for one in maps])
+        return np.stack([_stored_order(_interpolated(one, shape), orientation) for one in maps])
 
 
 def read_sequence_case(
@@ -218,15 +218,31 @@ def _network_shape(
 
 def _resized(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """On another number of voxels over the same extent: averaged where it gets coarser, linear where finer."""
-    now = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None]
-    for axis in range(3):
-        size = list(now.shape[2:])
-        if size[axis] == shape[axis]:
-            continue
-        coarser = shape[axis] < size[axis]
-        size[axis] = shape[axis]
-        now = interpolate(now, size=size, mode="area") if coarser else interpolate(now, size=size, mode="trilinear")
-    return now[0, 0].numpy()
+    now = np.ascontiguousarray(array, dtype=np.float32)
+    for axis, size in enumerate(shape):
+        if size < now.shape[axis]:
+            now = _averaged(now, axis, size)
+    return _interpolated(now, shape)
+
+
+def _interpolated(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    if array.shape == tuple(shape):
+        return array
+    given = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    return interpolate(given[None, None], size=tuple(shape), mode="trilinear")[0, 0].numpy()
+
+
+def _averaged(array: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Mean over the part of the axis that each of fewer voxels covers; torch's own takes whole voxels only."""
+    moved = np.moveaxis(array, axis, 0)
+    total = np.zeros((len(moved) + 1, *moved.shape[1:]))
+    np.cumsum(moved, 0, dtype=np.float64, out=total[1:])
+    edges = np.linspace(0, len(moved), size + 1)
+    below = np.minimum(edges.astype(int), len(moved) - 1)
+    beyond = (edges - below)[:, None, None]
+    reached = total[below] * (1 - beyond) + total[below + 1] * beyond
+    means = np.diff(reached, axis=0) * (size / len(moved))
+    return np.ascontiguousarray(np.moveaxis(means, 0, axis), dtype=np.float32)
 
 
 def _resized_label(label: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -1,0 +1,91 @@
+"""Promises of the patches of lesions: balanced, apart, repeatable."""
+
+import numpy as np
+import pytest
+import torch
+
+from medical_gans.errors import InputError
+from medical_gans.io.sequences import SequenceVolume
+from medical_gans.lesion_views import LesionViews
+
+RNG = np.random.default_rng(0)
+PLAIN = {"flip": False, "gain": 0.0, "offset": 0.0, "noise": 0.0}
+
+
+def volume(shape=(30, 28, 26), lesion=True, value=None):
+    foreground = np.zeros(shape, bool)
+    foreground[3:-3, 3:-3, 3:-3] = True
+    image = RNG.standard_normal((2, *shape)) if value is None else np.full((2, *shape), value)
+    label = np.zeros(shape, np.uint8)
+    if lesion:
+        label[8, 8, 8] = 1
+        label[18:22, 18:22, 18:22] = 2
+    return SequenceVolume((image * foreground).astype(np.float32), foreground, np.eye(4), label, label, None)
+
+
+def test_lesion_patches_show_each_class_equally_often():
+    views = LesionViews([volume()], patch_size=(4, 4, 4), views_per_epoch=200, lesion_share=1.0, **PLAIN)
+    shown = [set(np.unique(views[n]["label"])) - {0} for n in range(200)]
+    assert all(shown)
+    small = sum(1 in one for one in shown)  # one voxel against 64
+    assert 75 < small < 125
+
+
+def test_the_share_of_lesion_patches_is_as_asked():
+    big = volume((60, 60, 60))
+    views = LesionViews([big], patch_size=(4, 4, 4), views_per_epoch=300, lesion_share=0.3, **PLAIN)
+    share = np.mean([bool(views[n]["label"].any()) for n in range(300)])
+    assert 0.22 < share < 0.4
+
+
+def test_a_patch_is_a_part_of_the_image_with_its_label():
+    one = volume()
+    one.image[0] = np.arange(one.image[0].size).reshape(one.image[0].shape) * one.foreground
+    views = LesionViews([one], patch_size=(8, 8, 8), views_per_epoch=5, **PLAIN)
+    for n in range(5):
+        view = views[n]
+        index = np.unravel_index(view["source"][0].numpy().astype(int), one.label.shape)
+        inside = view["source"][0].numpy() > 0
+        assert (one.label[index][inside] == view["label"][0].numpy()[inside]).all()
+
+
+def test_the_target_comes_without_labels_and_from_the_target_alone():
+    views = LesionViews([volume(value=1.0)], [volume(value=5.0)], patch_size=(4, 4, 4), views_per_epoch=20, **PLAIN)
+    for n in range(20):
+        assert set(views[n]) == {"source", "target", "label"}
+        assert set(np.unique(views[n]["target"])) <= {0.0, 5.0}
+        assert set(np.unique(views[n]["source"])) <= {0.0, 1.0}
+
+
+def test_translated_images_take_the_place_of_the_source_with_its_labels():
+    one = volume(value=1.0)
+    look = np.where(one.foreground, 3.0, 0.0)[None].repeat(2, 0).astype(np.float32)
+    options = {"patch_size": (4, 4, 4), "views_per_epoch": 100, "lesion_share": 1.0, "translated": [look], **PLAIN}
+    views = LesionViews([one], translated_share=0.5, **options)
+    looks = [float(views[n]["source"].max()) for n in range(100)]
+    assert set(looks) == {1.0, 3.0} and 30 < looks.count(3.0) < 70
+    assert all(views[n]["label"].any() for n in range(20))
+
+
+def test_views_repeat_and_differ_between_epochs():
+    views = LesionViews([volume()], [volume()], patch_size=(6, 6, 6), views_per_epoch=4)
+    first = views[2]
+    assert all(torch.equal(first[name], views[2][name]) for name in first)
+    views.set_epoch(1)
+    assert not torch.equal(first["source"], views[2]["source"])
+
+
+def test_the_background_stays_zero_whatever_is_varied():
+    views = LesionViews([volume(value=1.0)], patch_size=(30, 28, 26), views_per_epoch=8, gamma=0.3)
+    for n in range(8):
+        assert (views[n]["source"][:, 0] == 0).all() and views[n]["source"].isfinite().all()
+
+
+def test_a_volume_smaller_than_a_patch_is_padded():
+    views = LesionViews([volume((24, 24, 24))], patch_size=(32, 32, 32), views_per_epoch=1)
+    assert views[0]["source"].shape == (2, 32, 32, 32)
+
+
+def test_labels_without_any_lesion_are_refused():
+    with pytest.raises(InputError, match="None of the 2 labelled cases has a lesion"):
+        LesionViews([volume(lesion=False)] * 2, patch_size=(4, 4, 4), views_per_epoch=1)
