@@ -4,6 +4,7 @@ from .acquisition import simulate_ct, simulate_mr
 from .dataset import write_dataset
 from .grid import Grid
 from .head import head
+from .lesion_dataset import write_lesion_dataset
 from .lesions import Lesion
 from .limb import limb
 from .phantom import Phantom
@@ -20,4 +21,5 @@ __all__ = [
     "simulate_ct",
     "simulate_mr",
     "write_dataset",
+    "write_lesion_dataset",
 ]

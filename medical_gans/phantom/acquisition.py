@@ -16,7 +16,7 @@ from .tissues import Tissue, table
 
 _FWHM = np.sqrt(8 * np.log(2))  # full width at half maximum of a Gaussian, in standard deviations
 _PART_MM, _MOST_PARTS = 2.0, 3  # along an axis: wider voxels are averaged over parts, so many at most
-_BRIGHTEST = 1000.0  # signal of the brightest tissue of a sequence, before the bias field
+BRIGHTEST = 1000.0  # signal of the brightest tissue of a sequence, before the bias field
 _BODY_HU = -400.0  # above: body, below: air
 _COUCH_RADIUS_MM, _COUCH_DEPTH_MM, _COUCH_RIM_MM, _COUCH_SHELL_MM = 220.0, 30.0, 50.0, 2.5
 _COUCH_SHELL_HU, _COUCH_FOAM_HU = -300.0, -940.0
@@ -93,15 +93,29 @@ def simulate_mr(
             flip_angle_deg=flip_angle_deg,
         )
     signal = sequence.signal(table("t1"), table("t2"), table("t2_star"), table("proton_density"))
-    signal = (signal * (_BRIGHTEST / signal.max())).astype(np.float32)
+    signal = (signal * (BRIGHTEST / signal.max())).astype(np.float32)
     texture = signal * table("density_texture")
     image = _average(phantom, grid, lambda labels, field: signal[labels] + texture[labels] * field)
-    image = ndimage.gaussian_filter(image, blur_mm / _FWHM / np.asarray(grid.spacing), mode="nearest", truncate=3)
+    image = blurred(image, grid, blur_mm)
     rng = np.random.default_rng(seed)
-    receive = WaveField(rng, (200, 450), waves=8, deviation=bias)
+    image *= receive_field(grid, bias, rng)
+    return add_rician_noise(image, noise * BRIGHTEST, rng)
+
+
+def blurred(image: NDArray[np.float32], grid: Grid, blur_mm: float) -> NDArray[np.float32]:
+    """The image after a Gaussian point spread of this full width at half maximum in mm."""
+    sigma = blur_mm / _FWHM / np.asarray(grid.spacing)
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3)
+    return smooth
+
+
+def receive_field(grid: Grid, bias: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """A smooth positive field around 1 whose logarithm has the standard deviation `bias`."""
+    waves = WaveField(rng, (200, 450), waves=8, deviation=bias)
+    field = np.empty(grid.shape, dtype=np.float32)
     for planes, points in grid.slabs():
-        image[planes] *= np.exp(receive(points)).reshape(image[planes].shape)
-    return add_rician_noise(image, noise * _BRIGHTEST, rng)
+        field[planes] = np.exp(waves(points)).reshape(field[planes].shape)
+    return field
 
 
 def add_rician_noise(image: NDArray[np.float32], deviation: float, rng: np.random.Generator) -> NDArray[np.float32]:

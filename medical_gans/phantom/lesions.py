@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from medical_gans.errors import SettingError
 
-from .fields import Points, WaveField
+from .fields import Points, Values, WaveField
 from .tissues import Tissue
 
 _KINDS = ("tumour", "haemorrhage")
@@ -66,14 +66,19 @@ class LesionShape:
         size = 2 * lesion.radius_mm
         self._roughness = WaveField(rng, (0.5 * size, size), waves=12, deviation=0.06)
 
+    def relative_radius(self, points: Points) -> Values:
+        """Distance from the centre, 1 on the lesion's surface, of points (3, points) in RAS mm."""
+        scaled = self._to_sphere @ (points - self._centre)
+        radius: Values = np.sqrt((scaled**2).sum(axis=0)) + self._roughness(points)
+        return radius
+
     def paint(self, labels: NDArray[np.uint8], points: Points, hosts: NDArray[np.bool_]) -> None:
         """Replace the labels of host tissue (`hosts[label]`) at points (3, points) in RAS mm."""
         box = np.abs(points - self._centre).max(axis=0) < 2.5 * self._lesion.radius_mm
         near = np.flatnonzero(box & hosts[labels])
         if not near.size:
             return
-        scaled = self._to_sphere @ (points[:, near] - self._centre)
-        radius = np.sqrt((scaled**2).sum(axis=0)) + self._roughness(points[:, near])
+        radius = self.relative_radius(points[:, near])
         found = labels[near]
         if self._lesion.kind == "haemorrhage":
             found[radius < 1] = Tissue.HAEMORRHAGE

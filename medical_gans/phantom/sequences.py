@@ -1,4 +1,4 @@
-"""Signal equations of the named MR sequences (Haacke et al., Magnetic Resonance Imaging, 1999).
+"""Signal equations of MR sequences (Haacke et al., Magnetic Resonance Imaging, 1999).
 
 Each `signal` takes relaxation times in ms and the proton density, as numbers or arrays, and returns the
 magnitude relative to water with all of its magnetisation in the transverse plane.
@@ -66,11 +66,24 @@ class SpoiledGradientEcho:
         return signal
 
 
+@dataclass(frozen=True)
+class SusceptibilityWeighted(SpoiledGradientEcho):
+    """A spoiled gradient echo whose magnitude is multiplied by its phase mask (Haacke et al., MRM 52:612, 2004).
+
+    `signal` is the magnitude before the mask, which needs the phase of an image: `scanners.scan` applies it,
+    to the power `mask_power`, and then shows the least of `projection_mm` of slices (0: each by itself).
+    """
+
+    mask_power: int = 4
+    projection_mm: float = 0.0
+
+
 SEQUENCES: dict[str, SpinEcho | InversionRecovery | SpoiledGradientEcho] = {
     "T1w": SpoiledGradientEcho(repetition_time_ms=18, echo_time_ms=5, flip_angle_deg=30),
     "T2w": SpinEcho(repetition_time_ms=4000, echo_time_ms=95),
     "FLAIR": InversionRecovery(repetition_time_ms=9000, echo_time_ms=110, inversion_time_ms=2370),
     "PD": SpinEcho(repetition_time_ms=3000, echo_time_ms=18),
+    "GRE": SpoiledGradientEcho(repetition_time_ms=700, echo_time_ms=25, flip_angle_deg=20),
 }
 
 
