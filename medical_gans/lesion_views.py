@@ -25,8 +25,8 @@ class LesionViews(Dataset):
         target: unlabelled volumes; none trains on the source alone.
         patch_size: voxels along each axis.
         views_per_epoch: patches drawn in one epoch.
-        lesion_share: of the patches that are centred in a lesion, each class equally often; the others are centred
-            anywhere in the foreground.
+        lesion_share: of the patches that are centred in a lesion, each class equally often, spread evenly over the
+            epoch; the others are centred anywhere in the foreground, as those of the target are.
         translated: images of the source volumes in the target's look, in the order of `source`.
         translated_share: of the source patches that are taken from `translated`.
         flip: mirror left-right with probability one half.
@@ -80,15 +80,15 @@ class LesionViews(Dataset):
         return self.views_per_epoch
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """``source`` and ``target`` ``(channel, *patch)``, ``label`` ``(1, *patch)``."""
+        """``source`` and ``target`` ``(channel, *patch)``, ``label`` ``(1, *patch)``, ``anywhere`` (not by lesions)."""
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        in_lesion = rng.random() < self.lesion_share
+        in_lesion = int((index + 1) * self.lesion_share) > int(index * self.lesion_share)
         number = int(rng.choice(self.with_lesion) if in_lesion else rng.integers(len(self.source)))
         corner = self.source[number].corner(rng, in_lesion, self.patch_size)
         drawn = self.translated if rng.random() < self.translated_share else self.source
         image, label = drawn[number].patch(corner, self.patch_size)
         view = self._varied(rng, image, label)
-        made = {"source": view[0], "label": view[1].long()}
+        made = {"source": view[0], "label": view[1].long(), "anywhere": torch.tensor(not in_lesion)}
         if self.target:
             volume = self.target[int(rng.integers(len(self.target)))]
             image, label = volume.patch(volume.corner(rng, False, self.patch_size), self.patch_size)

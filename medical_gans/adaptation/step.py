@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from medical_gans.adaptation.taps import FeatureTaps
+from medical_gans.errors import SettingError
 from medical_gans.networks import fast_layout
 from medical_gans.parallel import average_gradients, share_weights
 from medical_gans.schedules import continue_schedule, flat_then_linear
@@ -29,8 +30,10 @@ class AdaptationStep:
     source from target by features of several layers (Kamnitsas et al. 2017, equation 2). With `self_training_weight`
     the segmenter also learns from its own confident predictions on the target, once alpha has reached its highest.
 
-    A batch has ``source`` and ``target`` ``(batch, channel, *spatial)`` and ``label`` ``(batch, 1, *spatial)``; a
-    target is not needed while both weights are 0.
+    A batch has ``source`` and ``target`` ``(batch, channel, *spatial)`` and ``label`` ``(batch, 1, *spatial)``, and may
+    have ``anywhere`` ``(batch,)``: whether a source patch was drawn without regard to lesions, as those of the target
+    are. The discriminator sees such patches only, and as many of the target: it would else tell the domains by the
+    share of lesions, and the segmenter would learn to hide them.
 
     Args:
         segmenter: to logits ``(batch, class, *spatial)``.
@@ -120,8 +123,9 @@ class AdaptationStep:
             total = losses["segmentation"]
         self.images = {"source": source, "prediction": _shown(logits)}
         if self.discriminator is not None and self.taps is not None:
-            target = batch["target"].to(self.device)
-            of_source = self.taps()
+            alike = _alike(batch, len(source))
+            target = batch["target"][: len(alike)].to(self.device)
+            of_source = [feature[alike] for feature in self.taps()]
             with torch.autocast(self.device.type, enabled=self.amp):
                 target_logits = self.segmenter(target)
                 of_target = self.taps()
@@ -200,6 +204,17 @@ class AdaptationStep:
             continue_schedule(self.schedules[name], state["schedules"][name]["last_epoch"])
         self.scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
+
+
+def _alike(batch: Mapping[str, Tensor], number: int) -> Tensor:
+    """Indices of the source patches that were drawn as the target's are."""
+    found = torch.nonzero(batch["anywhere"]).flatten() if "anywhere" in batch else torch.arange(number)
+    if not len(found):
+        raise SettingError(
+            "A batch holds no source patch drawn anywhere in the brain, so the domains cannot be compared. "
+            "Lower lesion_share, or raise batch_size."
+        )
+    return found
 
 
 def _shown(logits: Tensor) -> Tensor:

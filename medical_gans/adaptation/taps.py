@@ -77,9 +77,9 @@ def domain_discriminator(
     in_channels: int,
     patch_size: Sequence[int],
     *,
-    width: int = 64,
-    depth: int = 4,
-    crop: int = 1,
+    width: int = 32,
+    depth: int = 2,
+    crop: int = 2,
 ) -> DomainDiscriminator:
     """The discriminator that fits the features of these layers of a network.
 
@@ -89,7 +89,7 @@ def domain_discriminator(
         in_channels: sequences that it takes.
         patch_size: voxels of a patch along each axis.
         width: channels of each of the discriminator's layers.
-        depth: its layers before the last.
+        depth: its convolutions of 3 voxels.
         crop: voxels of the common grid left out at each border.
 
     Raises:

@@ -69,6 +69,27 @@ def test_the_segmenters_gradient_is_segmentation_minus_alpha_times_domain(batch)
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_the_domains_are_compared_by_patches_that_were_drawn_alike(batch):
+    """A source patch chosen for its lesion teaches the segmenter, not the discriminator."""
+
+    def without_norm():
+        torch.manual_seed(0)
+        segmenter = nn.Sequential(nn.Conv3d(1, 3, 3, padding=1), nn.Conv3d(3, 2, 1))
+        return AdaptationStep(segmenter, DomainDiscriminator([3], width=4, layers=1, crop=0), ["0"], loss)
+
+    step, other = without_norm(), without_norm()
+    chosen = {**batch, "anywhere": torch.tensor([False, True])}
+    losses = step(chosen)
+    changed = {**chosen, "source": chosen["source"].clone(), "target": chosen["target"].clone()}
+    changed["source"][0] += 3.0
+    changed["target"][1] += 3.0
+    again = other(changed)
+    assert again["domain"] == pytest.approx(losses["domain"], rel=1e-3)
+    assert again["segmentation"] != pytest.approx(losses["segmentation"], rel=1e-3)
+    with pytest.raises(SettingError, match="no source patch drawn anywhere"):
+        step({**batch, "anywhere": torch.tensor([False, False])})
+
+
 def test_the_discriminator_learns_to_tell_the_domains(batch):
     step = tiny_step(ramp_epochs=(1e6, 2e6), discriminator_learning_rate=0.02)
     first = step(batch)

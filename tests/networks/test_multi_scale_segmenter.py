@@ -42,10 +42,19 @@ def test_a_residual_block_adds_its_input():
     torch.testing.assert_close(skipping.normal(image), plain.normal(image) + first)
 
 
-def test_feature_maps_of_several_grids_become_one():
+def test_feature_maps_are_judged_on_the_finest_grid():
     judge = DomainDiscriminator([3, 5], width=4, layers=2, crop=1)
     logits = judge([torch.randn(2, 3, 12, 12, 12), torch.randn(2, 5, 6, 6, 6)])
-    assert logits.shape == (2, 1, 4, 4, 4)
+    assert logits.shape == (2, 1, 10, 10, 10)
+
+
+def test_mixing_before_resampling_is_concatenation_after_it():
+    judge = DomainDiscriminator([3, 5], width=4, layers=1, crop=0).eval()
+    fine, coarse = torch.randn(1, 3, 8, 8, 8), torch.randn(1, 5, 4, 4, 4)
+    together = torch.cat([fine, torch.nn.functional.interpolate(coarse, size=(8, 8, 8), mode="trilinear")], 1)
+    weight = torch.cat([mix.weight for mix in judge.mix], 1)
+    expected = judge.body(torch.nn.functional.conv3d(together, weight))
+    torch.testing.assert_close(judge([fine, coarse]), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_bad_choices_are_refused_in_plain_words():
