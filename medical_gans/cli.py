@@ -27,7 +27,7 @@ PHANTOM_SETTINGS = [
     config_files.Setting("output_dir", None, "new or empty folder for the data set"),
     config_files.Setting("anatomy", "head", "head or limb"),
     config_files.Setting("patients", 8, "number of patients; in the unpaired layout so many MR and so many CT"),
-    config_files.Setting("layout", "synthrad", "synthrad (MR and CT of each patient) or unpaired"),
+    config_files.Setting("layout", "synthrad", "synthrad (MR and CT), unpaired, haemorrhage_source, haemorrhage_target"),
     config_files.Setting("sequence", "T1w", "of the MR: T1w, T2w, FLAIR or PD"),
     config_files.Setting("spacing", None, "mm, one number or three; null: 1.5, for limbs 3 between slices"),
     config_files.Setting("seed", 0, "equal seeds give equal patients"),
@@ -164,10 +164,16 @@ def _phantom_settings(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _write_phantom(values: dict[str, Any]) -> None:
-    from medical_gans.phantom import write_dataset
+    from medical_gans.phantom import write_dataset, write_lesion_dataset
 
-    folder = Path(values["output_dir"])
-    write_dataset(folder, **{name: value for name, value in values.items() if name != "output_dir"})
+    folder, layout = Path(values["output_dir"]), values["layout"]
+    if layout in ("haemorrhage_source", "haemorrhage_target"):
+        # heads by two scanners with several sequences each: what brain_lesion adapts between
+        spacing = {} if values["spacing"] is None else {"spacing": values["spacing"]}
+        domain = layout.removeprefix("haemorrhage_")
+        write_lesion_dataset(folder, values["patients"], values["seed"], domain=domain, **spacing)
+    else:
+        write_dataset(folder, **{name: value for name, value in values.items() if name != "output_dir"})
     print(f"Phantom data set written to {folder}")
 
 

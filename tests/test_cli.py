@@ -230,12 +230,21 @@ def test_phantom_writes_the_data_set_that_was_asked_for(monkeypatch, capsys):
     asked = {}
     stand_in = types.ModuleType("medical_gans.phantom")
     stand_in.write_dataset = lambda folder, **values: asked.update(folder=folder, **values)
+    stand_in.write_lesion_dataset = None
     monkeypatch.setitem(sys.modules, "medical_gans.phantom", stand_in)
     assert cli.main(["phantom", "--output_dir", "there", "--patients", "2", "--seed=5"]) == 0
     expected = {setting.name: setting.default for setting in cli.PHANTOM_SETTINGS}
     expected |= {"output_dir": "there", "patients": 2, "seed": 5}
     assert str(asked.pop("folder")) == expected.pop("output_dir")
     assert asked == expected
+
+
+def test_phantom_writes_both_sides_of_a_change_of_scanner(tmp_path):
+    for domain, sequence in (("source", "GRE"), ("target", "SWI")):
+        words = ["--layout", f"haemorrhage_{domain}", "--patients", "1", "--spacing", "6"]
+        assert cli.main(["phantom", "--output_dir", str(tmp_path / domain), *words]) == 0
+        names = {path.name for path in (tmp_path / domain / "head_000").iterdir()}
+        assert {f"{sequence}.nii.gz", "T1w.nii.gz", "lesion.nii.gz", "brainmask.nii.gz"} <= names
 
 
 def test_phantom_takes_the_settings_of_the_data_set():
