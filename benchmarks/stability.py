@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -212,7 +213,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_tables(rows, chosen.output_dir)
     draw(paths, results, triangles, chosen.output_dir / "stability.png")
     print((chosen.output_dir / "stability.md").read_text(encoding="utf-8"))
-    print(f"{time.perf_counter() - begin:.0f} s; pictures in {chosen.output_dir / 'stability.png'}")
+    usage = [resource.getrusage(one) for one in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    used = sum(one.ru_utime + one.ru_stime for one in usage)
+    seconds = f"{time.perf_counter() - begin:.0f} s, {used:.0f} s of processor time"
+    print(f"{seconds}; picture: {chosen.output_dir / 'stability.png'}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -178,3 +179,15 @@ def load_nodule_sampler(network: nn.Module, weights: str | Path, device: str | t
         )
     spacing = [float(edge) for edge in card.spacing if edge is not None]
     return NoduleSampler(network, spacing, (card.window[0], card.window[1]), card.classes, device)
+
+
+def trained_with(weights: str | Path, name: str, default: Any) -> Any:
+    """What the card beside the weights tells of a setting of the network, or of ``spacing``; else `default`.
+
+    For configs, so that nobody has to repeat the sizes that a generator was trained with.
+
+    Raises:
+        InputError: the card cannot be read.
+    """
+    card = WeightsCard.of(Path(weights))
+    return default if card is None else {"spacing": card.spacing[0], **card.network}.get(name, default)

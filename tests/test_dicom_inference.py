@@ -132,8 +132,23 @@ def test_structure_sets_of_the_mr_are_carried(write_mr, tmp_path, no_pictures):
     structure, _ = structure_from_mask("GTV", mask, mr.affine, "GTV")
     write_structure_set(folder / "RS.dcm", [structure], mr.headers, label="drawn")
     translate(folder, tmp_path / "out")
-    (carried,) = (tmp_path / "out").glob("*/dicom/rtstruct/RS0001.dcm")
+    (carried,) = (tmp_path / "out").glob("*/dicom/rtstruct/*.dcm")
+    assert carried.name == "RS0001.dcm", "one structure set with all, for planning tools read one"
     assert np.array_equal(read_dicom_structure(carried, "GTV", mr).array, mask)
+    ct = read_volume(carried.parent.parent / "ct")
+    assert np.array_equal(read_dicom_structure(carried, "BODY", ct).array, body_outline(ct.array, ct.affine))
+
+
+def test_the_body_outline_stands_alone_where_no_structure_set_could_be_carried(write_mr, tmp_path, no_pictures):
+    folder = write_mr()
+    mr = read_volume(folder)
+    structure, _ = structure_from_mask("GTV", np.ones(SHAPE, dtype=bool), mr.affine, "GTV")
+    broken = pydicom.dcmread(write_structure_set(folder / "RS.dcm", [structure], mr.headers, label="drawn"))
+    del broken.StructureSetROISequence[0].ROIName
+    broken.save_as(folder / "RS.dcm")
+    translate(folder, tmp_path / "out")
+    (written,) = (tmp_path / "out").glob("*/dicom/rtstruct/*.dcm")
+    assert written.name == "BODY.dcm"
 
 
 def test_no_identifying_value_leaves_the_dicom_objects(write_mr, tmp_path, caplog, capfd):

@@ -8,7 +8,7 @@ from scipy import stats
 from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError, SettingError
 from medical_gans.networks import nodule_generator
-from medical_gans.sampling import NoduleSampler, load_nodule_sampler
+from medical_gans.sampling import NoduleSampler, load_nodule_sampler, trained_with
 
 CLASSES = ("benign", "malignant", "indeterminate")
 WINDOW = (-1000.0, 400.0)
@@ -112,3 +112,11 @@ def test_weights_and_their_card_make_a_sampler(tmp_path):
     WeightsCard([None, None], classes=CLASSES, window=WINDOW).save(tmp_path / "n.pt")
     with pytest.raises(InputError, match="unknown voxel size"):
         load_nodule_sampler(generator(), tmp_path / "n.pt")
+
+
+def test_a_card_tells_what_its_network_was_trained_with(tmp_path):
+    WeightsCard([0.7, 0.7], network={"size": 16}).save(tmp_path / "n.pt")
+    assert trained_with(tmp_path / "n.pt", "size", 56) == 16
+    assert trained_with(tmp_path / "n.pt", "width", 8) == 8
+    assert trained_with(tmp_path / "n.pt", "spacing", 0.6) == 0.7
+    assert trained_with(tmp_path / "nothing.pt", "size", 56) == 56

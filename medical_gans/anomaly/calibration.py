@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medical_gans.anomaly.detector import AnomalyDetector
 from medical_gans.anomaly.figures import Auc, auc_with_interval, has_both
+from medical_gans.anomaly.fitted import fit_score
 from medical_gans.anomaly.lung_patches import AnomalySplit
 from medical_gans.anomaly.scores import SCORES, anomaly_scores, quantiles
 from medical_gans.anomaly.trained import detector_card
@@ -33,6 +34,9 @@ def reconstructed(detector: AnomalyDetector, images: Tensor, batch_size: int = 6
 
 class Calibration:
     """Scores the validation patches and writes ``model.pt``, its card, and ``validation.csv``.
+
+    Where they hold nodules, the weights of the score ``fitted`` are fitted to them; its figure in ``validation.csv`` is
+    cross-validated.
 
     The test patches are not touched: judge them once with ``medical-gans lung_nodule anomaly``.
 
@@ -75,8 +79,11 @@ class Calibration:
         made = reconstructed(self.detector, images)
         with torch.inference_mode():
             scores = anomaly_scores(self.detector, images, made, **self.weights)
-        normal = patches.is_nodule == 0
-        card = detector_card(self.split, self.network, quantiles({name: one[normal] for name, one in scores.items()}))
+        normal, fitted = patches.is_nodule == 0, None
+        if min(int(normal.sum()), int((~normal).sum())) > 1:
+            fitted, scores["fitted"] = fit_score(scores, patches.is_nodule)
+        known = quantiles({name: one[normal] for name, one in scores.items()})
+        card = detector_card(self.split, self.network, known, fitted)
         save_weights(self.output_dir / "model.pt", self.detector)
         card.save(self.output_dir / "model.pt")
         figures = {}

@@ -42,6 +42,13 @@ class AnomalyDetector(nn.Module):
         difference = self.critic.features(image) - self.critic.features(reconstruction)  # type: ignore[operator]
         return difference.abs().pow(power).mean(1)
 
+    def central_feature_residual(self, image: Tensor, reconstruction: Tensor) -> Tensor:
+        """Mean of |f(x) - f(G(z))| over the places of the feature maps that are nearest to the centre, ``(batch,)``."""
+        difference = self.critic.trunk(image) - self.critic.trunk(reconstruction)  # type: ignore[operator]
+        edge = difference.shape[-1]
+        middle = slice((edge - 1) // 2, edge // 2 + 1)
+        return difference[..., middle, middle].abs().mean((1, 2, 3))
+
 
 def distance_from_centre(size: int) -> Tensor:
     """Voxels between each place of a patch and its centre, ``(size, size)``."""

@@ -13,21 +13,25 @@ from scipy import ndimage
 from torch import Tensor
 
 from medical_gans.anomaly.detector import AnomalyDetector, distance_from_centre
+from medical_gans.anomaly.fitted import FittedScore
 
 BLOB_SCALES = (2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0)
 _CENTRE_RADIUS = 3.0
-_SMOOTHING = 2.0
+_SMOOTHING = 3.0
 
 SCORES = {
     "residual": "mean absolute difference (image part of AnoGAN's score)",
     "feature_residual": "mean absolute difference of critic features (feature part of AnoGAN's score)",
     "anogan": "(1 - lambda) residual + lambda feature_residual (Schlegl et al. 2017, equation 6)",
     "izi_f": "squared difference of image plus kappa times that of critic features (Schlegl et al. 2019, equation 6)",
+    "central_feature_residual": "feature_residual at the centre of the critic's feature maps",
     "excess": "brightness at the centre above the reconstruction's, smoothed",
     "blob": "strongest response of a blob filter to the difference at the centre",
     "query_blob": "the same filter on the patch itself: a baseline without any network",
+    "query_brightness": "brightness of the patch at the centre, smoothed: a baseline without any network",
+    "fitted": "central_feature_residual, query_blob and query_brightness, by weights fitted on the validation patches",
 }
-"""Names of the scores, and what they are."""
+"""Names of the scores, and what they are. All but ``fitted`` need no nodule to be known."""
 
 
 def anomaly_scores(
@@ -37,8 +41,9 @@ def anomaly_scores(
     *,
     anogan_lambda: float = 0.1,
     kappa: float = 1.0,
+    fitted: FittedScore | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every score of `SCORES` for each patch.
+    """Every score of `SCORES` for each patch; ``fitted`` where it is known.
 
     Args:
         detector: whose critic gives the features.
@@ -46,6 +51,7 @@ def anomaly_scores(
         reconstruction: of the same shape.
         anogan_lambda: weight of the features in AnoGAN's score.
         kappa: weight of the features in f-AnoGAN's score.
+        fitted: of the weights' card.
 
     Returns:
         ``(batch,)`` for each name, in units of [-1, 1].
@@ -55,21 +61,24 @@ def anomaly_scores(
     feature_residual = detector.feature_residual(image, reconstruction)
     squared = difference.square().flatten(1).mean(1) + kappa * detector.feature_residual(image, reconstruction, 2)
     map_, query = (one[:, 0].cpu().numpy() for one in (difference, image))
-    return {
+    scores = {
         "residual": _plain(residual),
         "feature_residual": _plain(feature_residual),
         "anogan": _plain((1 - anogan_lambda) * residual + anogan_lambda * feature_residual),
         "izi_f": _plain(squared),
-        "excess": central_excess(map_),
+        "central_feature_residual": _plain(detector.central_feature_residual(image, reconstruction)),
+        "excess": central_brightness(map_),
         "blob": blob_response(map_),
         "query_blob": blob_response(query),
+        "query_brightness": central_brightness(query),
     }
+    return scores if fitted is None else scores | {"fitted": fitted(scores)}
 
 
-def central_excess(difference: np.ndarray) -> np.ndarray:
-    """Largest value near the centre of a smoothed difference map, ``(n, rows, columns)`` to ``(n,)``; signed."""
-    smooth = ndimage.gaussian_filter(difference, (0.0, _SMOOTHING, _SMOOTHING), mode="nearest")
-    return smooth[:, _centre(difference)].max(1)
+def central_brightness(images: np.ndarray) -> np.ndarray:
+    """Largest value near the centre of smoothed images, ``(n, rows, columns)`` to ``(n,)``; signed."""
+    smooth = ndimage.gaussian_filter(images, (0.0, _SMOOTHING, _SMOOTHING), mode="nearest")
+    return smooth[:, _centre(images)].max(1)
 
 
 def blob_response(images: np.ndarray) -> np.ndarray:

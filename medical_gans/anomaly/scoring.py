@@ -72,7 +72,7 @@ class AnomalyScoring:
         output_dir: str | Path,
         *,
         method: str = "f_anogan",
-        score: str = "blob",
+        score: str = "fitted",
         search: Mapping[str, Any] | None = None,
         anogan_lambda: float = 0.1,
         kappa: float = 1.0,
@@ -88,6 +88,11 @@ class AnomalyScoring:
             raise SettingError(f"method is '{method}'; choose {' or '.join(METHODS)}.")
         if score not in SCORES:
             raise SettingError(f"score is '{score}'; choose {', '.join(SCORES)}.")
+        if score == "fitted" and trained.fitted is None:
+            raise SettingError(
+                "score is 'fitted', but there were no nodules to fit it on when the weights were trained. "
+                "Choose blob, or another that needs none."
+            )
         if batch_size < 1 or (max_patches is not None and max_patches < 1):
             raise SettingError(f"batch_size is {batch_size} and max_patches {max_patches}; give 1 or more.")
         self.device = torch.device(device)
@@ -128,12 +133,13 @@ class AnomalyScoring:
         images = self.patches.images()
         with self.manifest.timed("reconstruction"):
             made = self._reconstructions(images)
+        fitted = self.trained.fitted
         with self.manifest.timed("scores"), torch.inference_mode():
             parts = [
-                anomaly_scores(self.detector, one.to(self.device), two.to(self.device), **self.weights)
+                anomaly_scores(self.detector, one.to(self.device), two.to(self.device), fitted=fitted, **self.weights)
                 for one, two in zip(images.split(self.batch_size), made.split(self.batch_size), strict=True)
             ]
-        scores = {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
+        scores = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         percentile = np.full(len(images), np.nan)
         if self.method == "f_anogan":
             percentile = self.trained.percentile(self.score, scores[self.score])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medical_gans.anomaly.detector import AnomalyDetector
+from medical_gans.anomaly.fitted import FittedScore
 from medical_gans.anomaly.lung_patches import AnomalySplit, LungPatches
 from medical_gans.checkpoints import WeightsCard, load_weights
 from medical_gans.errors import InputError
@@ -28,6 +29,7 @@ class TrainedDetector:
         seen: hash of each patch that took part in training, in choosing settings, or is nearly one of training
             (``left_out``), and which of these.
         normal_quantiles: of each score of f-AnoGAN on held-out normal patches; empty where not known.
+        fitted: the score that was fitted on validation patches; None where they held no nodules.
     """
 
     detector: AnomalyDetector
@@ -35,6 +37,7 @@ class TrainedDetector:
     window: tuple[float, float]
     seen: Mapping[str, str]
     normal_quantiles: Mapping[str, Sequence[float]]
+    fitted: FittedScore | None = None
 
     def side(self, patches: LungPatches) -> np.ndarray:
         """``train``, ``validation``, ``left_out`` or ``unseen`` for each patch, ``(n,)``."""
@@ -65,14 +68,19 @@ def load_detector(detector: AnomalyDetector, weights: str | Path) -> TrainedDete
     known: Mapping[str, Any] = card.fingerprint or {}
     seen = {one: side for side in _SIDES for one in known.get(side, ())}
     window = (float(card.window[0]), float(card.window[1]))
-    return TrainedDetector(detector, file, window, seen, known.get("normal_quantiles", {}))
+    fitted = FittedScore(known["fitted"]) if known.get("fitted") else None
+    return TrainedDetector(detector, file, window, seen, known.get("normal_quantiles", {}), fitted)
 
 
 def detector_card(
-    split: AnomalySplit, network: Mapping[str, Any], normal_quantiles: Mapping[str, Sequence[float]]
+    split: AnomalySplit,
+    network: Mapping[str, Any],
+    normal_quantiles: Mapping[str, Sequence[float]],
+    fitted: FittedScore | None = None,
 ) -> WeightsCard:
-    """The card of a detector: window, networks, patches used, and what scores are normal."""
+    """The card of a detector: window, networks, patches used, what scores are normal, and the fitted score."""
     spacing = [None if np.isnan(edge) else edge for edge in split.train.spacing]
     fingerprint: dict[str, Any] = {side: sorted(set(getattr(split, side).hashes())) for side in _SIDES}
     fingerprint["normal_quantiles"] = dict(normal_quantiles)
+    fingerprint["fitted"] = None if fitted is None else dict(fitted.weights)
     return WeightsCard(spacing=spacing, network=dict(network), fingerprint=fingerprint, window=list(split.train.window))

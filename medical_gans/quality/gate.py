@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -13,20 +14,30 @@ from medical_gans.io import Volume
 from medical_gans.quality.checks import AMBER, GREEN, GREY, MEANING, RED, Check, upper_light, worst
 from medical_gans.quality.limits import AMBER_BEYOND, RED_BEYOND, QualityLimits, Usual
 from medical_gans.quality.measures import (
+    FOOT_AND_HEAD,
     cut_areas,
+    cut_outline,
     largest_void,
     mahalanobis,
     slice_quantiles,
     tissue_figures,
     uncertainty_figures,
 )
+from medical_gans.quality.pictures import realism_sheet
 from medical_gans.quality.realism import RealismCritic, RealismMap
+from medical_gans.report.views import CaseVolumes
 from medical_gans.transforms import body_mask
 
+Draw = Callable[[CaseVolumes, Path], Path]
+"""Draws a picture of a case to a file."""
+
+_CAPTION = (
+    "Where the synthetic CT looks unlike real CT to the critic: red below its limit, blue above. Position of each "
+    "slice, and the share of its patches below the limit. It was trained on damaged real CT: other faults it may miss."
+)
 _CUT_CM2 = (2.0, 20.0)
 _SPREAD_HU = (40.0, 80.0)
 _UNLIKE_SLICES = (0.15, 0.5)  # share of slices beyond the distance that 5 % of the training slices exceed
-_FOOT_AND_HEAD = ("foot", "head")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +47,12 @@ class Verdict:
     Attributes:
         checks: in the order of the table.
         realism: of the synthetic CT; None without a critic.
+        patch_score: below which a patch of it is unlike real CT.
     """
 
     checks: list[Check]
     realism: RealismMap | None = None
+    patch_score: float = 0.0
 
     @property
     def light(self) -> str:
@@ -49,6 +62,12 @@ class Verdict:
     def tables(self) -> dict[str, list[dict[str, str]]]:
         """For the report: rows of text by heading."""
         return {f"{MEANING} All together: {self.light}.": [check.row() for check in self.checks]}
+
+    def pictures(self) -> dict[str, tuple[Draw, str]]:
+        """For the report: how to draw, and a caption, by name."""
+        if self.realism is None or not len(self.realism.slices):
+            return {}
+        return {"realism": (partial(realism_sheet, self.realism, self.patch_score), _CAPTION)}
 
     def warnings(self) -> list[str]:
         """A sentence for each check that is amber or red."""
@@ -72,13 +91,13 @@ class QualityGate:
         """With the limits and the critic that lie beside a generator's weights, as far as they do.
 
         ``mr_to_ct_head.pt`` has its limits in ``mr_to_ct_head_quality.json`` and its critic in
-        ``mr_to_ct_head_critic.pt``.
+        ``critics/mr_to_ct_head.pt``: servers offer every weights file of a folder as a model.
 
         Raises:
             InputError: a file is damaged.
         """
         limits = weights.with_name(f"{weights.stem}_quality.json")
-        critic = weights.with_name(f"{weights.stem}_critic.pt")
+        critic = weights.parent / "critics" / weights.name
         return cls(
             QualityLimits.read(limits) if limits.is_file() else None,
             RealismCritic.load(critic) if critic.is_file() else None,
@@ -96,18 +115,39 @@ class QualityGate:
         spacing = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
         source, synthetic = (nibabel.apply_orientation(array, orientation) for array in (mr.array, hounsfield))
         outline = body_mask(synthetic, spacing, "CT")
-        body = outline | body_mask(source, spacing, "MR")
+        shown = body_mask(source, spacing, "MR")
+        body = outline | shown
         realism = self.critic(synthetic, body, spacing) if self.critic is not None and body.any() else None
         spread = None if standard_deviation is None else nibabel.apply_orientation(standard_deviation, orientation)
         checks = [
-            _field_of_view(body, spacing),
+            self._field_of_view(shown, spacing),
             *self._tissues(synthetic, outline),  # as the limits were measured on true CT
             self._slices(source, body),
             self._voids(source, body, spacing),
             _uncertainty(spread, body),
             self._realism(realism),
         ]
-        return Verdict(checks, realism)
+        judged = self.limits is not None and bool(self.limits.realism)
+        return Verdict(checks, realism if judged else None, self.limits.patch_score if self.limits else 0.0)
+
+    def _field_of_view(self, body: np.ndarray, spacing: tuple[float, ...]) -> Check:
+        name = "field of view"
+        if not body.any():
+            return Check(name, RED, "no body", "a body", "Check that the right file was chosen.")
+        areas = cut_areas(body, spacing)
+        sides = {side: area for side, area in areas.items() if side not in FOOT_AND_HEAD}
+        cut = ", ".join(f"{side} {area:.0f} cm2" for side, area in sides.items() if area >= 0.5)
+        ends = " and ".join(side for side in FOOT_AND_HEAD if areas[side] >= 0.5)
+        found = f"body cut at the side: {cut}" if cut else "body not cut at a side"
+        found += f"; it goes on at the {ends}" if ends else ""
+        advice = "Beams must not pass through what the picture does not show."
+        total, (amber, red) = sum(sides.values()), _CUT_CM2
+        if self.limits is None or not self.limits.cut_cm or max(self.limits.cut_cm) == 0:
+            return Check(name, upper_light(total, amber, red), found, f"amber {amber:g}, red {red:g} cm2", advice)
+        length, most = cut_outline(body, spacing), max(self.limits.cut_cm)
+        light = GREEN if total <= amber else AMBER if length <= most else RED
+        found += f"; {length:.1f} cm of the outline per slice" if cut else ""
+        return Check(name, light, found, f"amber {amber:g} cm2, red {most:.1f} cm per slice, as in training", advice)
 
     def _tissues(self, hounsfield: np.ndarray, body: np.ndarray) -> Iterator[Check]:
         found = tissue_figures(hounsfield, body)
@@ -167,21 +207,6 @@ class QualityGate:
             f"amber {usual:.0%}, red {most:.0%}",
             "Look there for what no CT shows: invented bone, holes, blur.",
         )
-
-
-def _field_of_view(body: np.ndarray, spacing: tuple[float, ...]) -> Check:
-    name = "field of view"
-    if not body.any():
-        return Check(name, RED, "no body", "a body", "Check that the right file was chosen.")
-    areas = cut_areas(body, spacing)
-    sides = {side: area for side, area in areas.items() if side not in _FOOT_AND_HEAD}
-    total = sum(sides.values())
-    cut = ", ".join(f"{side} {area:.0f} cm2" for side, area in sides.items() if area >= 0.5)
-    ends = " and ".join(side for side in _FOOT_AND_HEAD if areas[side] >= 0.5)
-    found = f"body cut at the side: {cut}" if cut else "body not cut at a side"
-    found += f"; it goes on at the {ends}" if ends else ""
-    advice = "Beams must not pass through what the picture does not show."
-    return Check(name, upper_light(total, *_CUT_CM2), found, f"amber {_CUT_CM2[0]:g}, red {_CUT_CM2[1]:g} cm2", advice)
 
 
 def _uncertainty(standard_deviation: np.ndarray | None, body: np.ndarray) -> Check:

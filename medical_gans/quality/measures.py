@@ -19,7 +19,8 @@ TISSUES: Mapping[str, tuple[float, float]] = {
 
 SLICE_QUANTILES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
 _LEAST_BODY = 0.02  # of a slice: less shows nothing
-_SIDES = (("left", "right"), ("back", "front"), ("foot", "head"))  # first and last index of each axis
+FOOT_AND_HEAD = ("foot", "head")
+_SIDES = (("left", "right"), ("back", "front"), FOOT_AND_HEAD)  # first and last index of each axis
 _VOID_INTENSITY = 0.06  # of the reference: air, metal and dense bone
 _VOID_RADIUS_MM = 4.0  # the cortex of a long bone is thinner than twice this
 _GRID_MM = 2.0
@@ -48,6 +49,17 @@ def cut_areas(body: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
         for index, side in zip((0, -1), ends, strict=True):
             areas[side] = float(np.count_nonzero(body.take(index, axis)) * pixel / 100)
     return areas
+
+
+def cut_outline(body: np.ndarray, spacing: Sequence[float]) -> float:
+    """Length in cm of the body's outline that the sides of the picture cut, mean over the axial slices with body.
+
+    Other than an area it does not grow with the number of slices.
+    """
+    shown = np.count_nonzero(body.any(axis=(0, 1)))
+    areas = cut_areas(body, spacing)
+    total = sum(area for side, area in areas.items() if side not in FOOT_AND_HEAD)
+    return 10 * total / (shown * spacing[2]) if shown else 0.0
 
 
 def slice_quantiles(mr: np.ndarray, body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

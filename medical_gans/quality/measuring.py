@@ -11,7 +11,7 @@ from scipy import ndimage
 from medical_gans.errors import InputError
 from medical_gans.io import Case, Volume, read_mask, read_volume
 from medical_gans.quality.limits import QualityLimits, Usual
-from medical_gans.quality.measures import largest_void, mahalanobis, slice_quantiles, tissue_figures
+from medical_gans.quality.measures import cut_outline, largest_void, mahalanobis, slice_quantiles, tissue_figures
 from medical_gans.quality.realism import RealismCritic
 from medical_gans.transforms import body_mask
 
@@ -43,7 +43,7 @@ def measure_limits(
         InputError: fewer than three CT or three MR, or a file cannot be read.
     """
     tissues: list[dict[str, float]] = []
-    slices, voids, scores = [], [], []
+    slices, voids, cuts, scores = [], [], [], []
     for case in cases:
         if case.ct is not None:
             ct, spacing = _canonical(read_volume(case.ct))
@@ -59,6 +59,7 @@ def measure_limits(
             body = body_mask(mr, spacing, "MR")
             slices.append(slice_quantiles(mr, body)[1])
             voids.append(largest_void(mr, body, spacing))
+            cuts.append(cut_outline(body, spacing))
     if min(len(tissues), len(slices)) < _FEWEST:
         raise InputError(f"Limits need at least {_FEWEST} CT and MR; there are {len(tissues)} and {len(slices)}.")
     rows = np.concatenate(slices)
@@ -77,6 +78,7 @@ def measure_limits(
         void_ml=[round(void, 3) for void in voids],
         realism=[float(np.percentile(shares, 95)), max(shares)] if shares else [],
         patch_score=patch_score,
+        cut_cm=[round(cut, 2) for cut in cuts],
         notes=list(notes),
     )
 

@@ -14,6 +14,7 @@ from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.io import Case, Volume, read_volume
 
 if TYPE_CHECKING:
+    from medical_gans.io.dicom_contours import Structure
     from medical_gans.io.dicom_ct import CtSeries
 
 DICOM_FOLDER = "dicom"
@@ -89,35 +90,29 @@ class DicomOutput:
         """
         if not self.write or not mr.headers:
             return []
-        from medical_gans.io.dicom_contours import carry_structure_set, find_structure_sets
+        from medical_gans.io.dicom_contours import carry_structure_set, find_structure_sets, write_structure_set
         from medical_gans.io.dicom_ct import write_ct_series
 
         place = folder / DICOM_FOLDER
         series = write_ct_series(hounsfield, mr.affine, mr.headers, place, mr=mr.array, seed=self.uid_seed)
         warnings = list(series.warnings)
+        outline, about_outline = _outline(series)
+        warnings += about_outline
         contours = place / "rtstruct"
         contours.mkdir()
+        carried = 0
         for number, source in enumerate(find_structure_sets(mr.source, mr.headers[0].FrameOfReferenceUID), start=1):
             target = contours / f"RS{number:04}.dcm"
             try:
                 warnings += carry_structure_set(
-                    source, mr.headers, mr.array.shape, mr.affine, series, target, seed=self.uid_seed
+                    source, mr.headers, mr.array.shape, mr.affine, series, target, outline=outline, seed=self.uid_seed
                 )
+                carried += 1
             except InputError as error:
                 warnings.append(f"{source.name} was not carried to the CT: {error}")
-        return warnings + self._save_outline(series, contours / "BODY.dcm")
-
-    def _save_outline(self, series: CtSeries, target: Path) -> list[str]:
-        from medical_gans.io.dicom_contours import structure_from_mask, write_structure_set
-
-        body = body_outline(series.hounsfield, series.affine)
-        if not body.any():
-            return ["The CT shows no body, so no outline of it was written."]
-        outline, volume = structure_from_mask("BODY", body, series.affine, "EXTERNAL")
-        write_structure_set(target, [outline], series.headers, label="BODY", seed=self.uid_seed)
-        if abs(volume.error_percent) <= _OUTLINE_ERROR:
-            return []
-        return [f"The body outline encloses {volume.contour_ml:.0f} ml of the {volume.mask_ml:.0f} ml of its voxels."]
+        if outline is not None and not carried:
+            write_structure_set(contours / "BODY.dcm", [outline], series.headers, label="BODY", seed=self.uid_seed)
+        return warnings
 
     def deliver(self, folder: Path) -> None:
         """Store what lies under ``<folder>/dicom`` in the archive, where one was named.
@@ -133,6 +128,21 @@ class DicomOutput:
         failures = send_files(files, self.send, calling_ae=self.calling_ae, called_ae=self.called_ae)
         if failures:
             raise OutputError(_not_stored(self.send, files, failures))
+
+
+def _outline(series: CtSeries) -> tuple[Structure | None, list[str]]:
+    """The body as a structure, and sentences on what one should know about it."""
+    from medical_gans.io.dicom_contours import structure_from_mask
+
+    body = body_outline(series.hounsfield, series.affine)
+    if not body.any():
+        return None, ["The CT shows no body, so no outline of it was written."]
+    outline, volume = structure_from_mask("BODY", body, series.affine, "EXTERNAL")
+    if abs(volume.error_percent) <= _OUTLINE_ERROR:
+        return outline, []
+    return outline, [
+        f"The body outline encloses {volume.contour_ml:.0f} ml of the {volume.mask_ml:.0f} ml of its voxels."
+    ]
 
 
 def body_outline(hounsfield: np.ndarray, affine: np.ndarray) -> np.ndarray:

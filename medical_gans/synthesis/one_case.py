@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medical_gans import __version__
+from medical_gans.cohort import Progress, gone_if_interrupted, keep_made_from, known_made_from, made_from, timed
 from medical_gans.errors import InputError
 from medical_gans.fingerprint import Fingerprint
 from medical_gans.io import Case, Volume, check_same_grid, read_mask, read_volume, save_volume
@@ -21,11 +17,10 @@ from medical_gans.io.writing import whole_folder
 from medical_gans.report import input_hashes, write_case_report
 from medical_gans.report.cases import CASES_FOLDER
 from medical_gans.synthesis.dicom_output import DicomOutput
-from medical_gans.synthesis.volume import Progress, SliceSynthesis
+from medical_gans.synthesis.volume import SliceSynthesis
 
 SYNTHETIC_CT = "synthetic_ct.nii.gz"
 UNCERTAINTY = "uncertainty.nii.gz"
-_MADE_FROM = "made_from.json"
 
 
 @dataclass(frozen=True)
@@ -56,11 +51,8 @@ class CaseSynthesis:
     def is_finished(self, case: Case) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
         files = [self.output_dir / case.name / SYNTHETIC_CT, self._pictures(case) / "case.json"]
-        try:
-            known = json.loads((self.output_dir / case.name / _MADE_FROM).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return all(file.is_file() for file in files) and known == self._made_from(case, self._inputs(case))
+        known = known_made_from(self.output_dir / case.name)
+        return known is not None and all(file.is_file() for file in files) and known == self._made_from(case)
 
     def run(self, case: Case, on_progress: Progress | None = None) -> list[str]:
         """Make all files of a case; after any exception none of them is there.
@@ -74,29 +66,28 @@ class CaseSynthesis:
         """
         assert case.mr is not None
         seconds: dict[str, float] = {}
-        with _timed(seconds, "read"):
+        with timed(seconds, "read"):
             mr = self.dicom.read(case)
             inputs = self._inputs(case)
-        with _timed(seconds, "compare"):
+        with timed(seconds, "compare"):
             warnings = [*mr.repairs, *self._compare(mr)]
-        with _timed(seconds, "synthesis"):
+        with timed(seconds, "synthesis"):
             made = self.synthesis(mr, on_progress)
         seconds["network"] = made.network_seconds
         seconds["synthesis"] -= made.network_seconds
         tables: dict[str, Any] = {}
         if self.quality is not None:
-            with _timed(seconds, "checks"):
+            with timed(seconds, "checks"):
                 verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
             tables = verdict.tables()
             warnings += verdict.warnings()
-        with whole_folder(self.output_dir / case.name) as folder, _gone_if_interrupted(self._pictures(case)):
-            with _timed(seconds, "write"):
+        with whole_folder(self.output_dir / case.name) as folder, gone_if_interrupted(self._pictures(case)):
+            with timed(seconds, "write"):
                 save_volume(folder / SYNTHETIC_CT, made.hounsfield, mr.affine)
                 if made.standard_deviation is not None:
                     save_volume(folder / UNCERTAINTY, made.standard_deviation, mr.affine)
                 warnings += self.dicom.save(folder, made.hounsfield, mr)
-                facts = json.dumps(self._made_from(case, inputs), indent=1)
-                (folder / _MADE_FROM).write_text(facts + "\n", encoding="utf-8")
+                keep_made_from(folder, self._made_from(case, inputs))
             reference = _beside(mr, case.ct, read_volume, warnings)
             mask = _beside(mr, case.mask, read_mask, warnings)
             write_case_report(
@@ -126,19 +117,10 @@ class CaseSynthesis:
     def _inputs(self, case: Case) -> dict[str, str]:
         return input_hashes(*(case.files or [case.mr]), case.ct, case.mask, dataset_dir=self.dataset_dir)
 
-    def _made_from(self, case: Case, inputs: Mapping[str, str]) -> dict[str, Any]:
-        facts = {
-            "medical_gans": __version__,
-            "weights": list(self.weights),
-            "settings": {
-                **self.synthesis.decisive_settings,
-                **self.dicom.decisive_settings,
-                "strict": self.strict,
-            },
-            "inputs": dict(inputs),
-            "series_uid": case.series_uid,
-        }
-        return dict(json.loads(json.dumps(facts)))
+    def _made_from(self, case: Case, inputs: Mapping[str, str] | None = None) -> dict[str, Any]:
+        settings = {**self.synthesis.decisive_settings, **self.dicom.decisive_settings, "strict": self.strict}
+        facts = made_from(self.weights, settings, self._inputs(case) if inputs is None else inputs)
+        return {**facts, "series_uid": case.series_uid}
 
     def _pictures(self, case: Case) -> Path:
         return self.output_dir / CASES_FOLDER / case.name
@@ -155,19 +137,3 @@ def _beside(mr: Volume, path: Path | None, read: Any, warnings: list[str]) -> np
         warnings.append(f"{path.name} is left out of the pictures: {error}")
         return None
     return volume.array
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - begin
-
-
-@contextmanager
-def _gone_if_interrupted(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise

@@ -61,7 +61,8 @@ def test_one_command_trains_both_phases(run):
     prefixes = {name.split(".")[0] for name in weights_of(run)}
     assert prefixes == {"generator", "encoder", "critic", "hidden"}
     rows = {row["score"]: row for row in csv.DictReader((run / "validation.csv").open())}
-    assert float(rows["blob"]["auc"]) > 0.9
+    assert float(rows["blob"]["auc"]) > 0.9 and float(rows["fitted"]["auc"]) > 0.9
+    assert set(card["fingerprint"]["fitted"]) == {"central_feature_residual", "query_blob", "query_brightness"}
     assert (run / "generator/losses.csv").exists() and (run / "encoder/losses.csv").exists()
 
 
@@ -91,7 +92,7 @@ def test_scoring_leaves_scores_maps_pictures_and_figures(archive, run, tmp_path)
     assert {row["side"] for row in rows} == {"unseen"}
     assert len(rows) == 18 + 24  # the test side of the split: nothing that was trained or chosen on
     figures = {row["score"]: float(row["auc"]) for row in csv.DictReader((out / "figures.csv").open())}
-    assert figures["blob"] > 0.9
+    assert figures["blob"] > 0.9 and figures["fitted"] > 0.9
     for name in ("patches.png", "scores.png", "report.html", "manifest.json"):
         assert (out / name).stat().st_size > 1000
     manifest = json.loads((out / "manifest.json").read_text())
@@ -137,6 +138,17 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(archive, run, tmp
     assert score(archive, tmp_path / "out", **{"weights": run / "model.pt", **setting}) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_fitted_score_is_not_asked_of_weights_that_have_none(archive, run, tmp_path, capsys):
+    shutil.copy(run / "model.pt", tmp_path / "model.pt")
+    card = json.loads((run / "model.json").read_text())
+    del card["fingerprint"]["fitted"]
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    assert score(archive, tmp_path / "out", tmp_path / "model.pt") == 2
+    assert "no nodules to fit it on" in capsys.readouterr().err
+    assert score(archive, tmp_path / "out", tmp_path / "model.pt", score="blob", max_patches=5, maps=False) == 0
+    assert "fitted" not in next(csv.reader((tmp_path / "out/scores.csv").open()))
 
 
 def test_the_results_of_another_run_stay(archive, run, tmp_path, capsys):

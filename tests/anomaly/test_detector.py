@@ -7,7 +7,8 @@ from torch import nn
 
 from medical_gans.anomaly import AnomalyDetector, EncoderStep, LatentSearch, PatchCritic, PatchEncoder, anomaly_scores
 from medical_gans.anomaly.figures import auc_with_interval
-from medical_gans.anomaly.scores import SCORES, blob_response, central_excess, quantiles
+from medical_gans.anomaly.fitted import EVIDENCE, FittedScore, fit_score
+from medical_gans.anomaly.scores import SCORES, blob_response, central_brightness, quantiles
 from medical_gans.anomaly.trained import TrainedDetector
 from medical_gans.errors import SettingError
 
@@ -112,7 +113,7 @@ def test_scores_follow_their_equations():
     one = detector()
     image, made = torch.rand(3, 1, SIZE, SIZE), torch.rand(3, 1, SIZE, SIZE)
     scores = anomaly_scores(one, image, made, anogan_lambda=0.1, kappa=2.0)
-    assert set(scores) == set(SCORES)
+    assert set(scores) == set(SCORES) - {"fitted"}
     with torch.no_grad():
         fx, fy = one.critic.features(image).numpy(), one.critic.features(made).numpy()
     residual = (image - made).abs().numpy().mean((1, 2, 3))
@@ -123,10 +124,21 @@ def test_scores_follow_their_equations():
     np.testing.assert_allclose(scores["izi_f"], squared.mean((1, 2, 3)) + 2 * ((fx - fy) ** 2).mean(1), rtol=1e-5)
 
 
+def test_features_at_the_centre_are_the_middle_of_the_maps():
+    one = AnomalyDetector(Linear(), PatchEncoder(SIZE, 3, 4), PatchCritic(48, 4))
+    image, made = torch.rand(2, 1, 48, 48), torch.rand(2, 1, 48, 48)
+    with torch.no_grad():
+        maps = (one.critic.features(image) - one.critic.features(made)).reshape(2, 16, 6, 6).abs()
+        found = one.central_feature_residual(image, made)
+    torch.testing.assert_close(
+        found, (maps[..., 2, 2] + maps[..., 2, 3] + maps[..., 3, 2] + maps[..., 3, 3]).mean(1) / 4
+    )
+
+
 def test_equal_images_score_nothing():
     image = torch.rand(2, 1, SIZE, SIZE)
     scores = anomaly_scores(detector(), image, image)
-    for name in set(SCORES) - {"query_blob"}:
+    for name in set(SCORES) - {"query_blob", "query_brightness", "fitted"}:
         assert np.abs(scores[name]).max() < 1e-6, name
 
 
@@ -155,8 +167,8 @@ def test_the_blob_filter_is_the_curvature_of_a_gaussian():
 def test_an_excess_is_signed():
     rows, columns = np.mgrid[:48, :48] - 23.5
     disc = 0.5 * (np.hypot(rows, columns) < 8)
-    bright, dark = central_excess(np.stack([disc, -disc]))
-    assert bright == pytest.approx(0.5, abs=0.02)
+    bright, dark = central_brightness(np.stack([disc, -disc]))
+    assert bright == pytest.approx(0.5, abs=0.03)
     assert dark < -0.4
 
 
@@ -169,6 +181,30 @@ def test_an_auc_is_that_of_scikit_learn_and_within_its_interval():
     auc = auc_with_interval(labels, scores, resamples=200)
     assert auc.value == pytest.approx(roc_auc_score(labels, scores))
     assert auc.low < auc.value < auc.high
+
+
+def test_a_fitted_score_is_the_log_odds_of_its_evidence_and_its_figure_is_held_out():
+    """Two classes whose evidence is normal with deviation s and means m apart: the log odds have weights m / s^2."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 4000)
+    apart, deviation = np.array([1.0, -0.5, 0.0]), np.array([1.0, 0.5, 3.0])
+    values = rng.normal(size=(8000, 3)) * deviation + labels[:, None] * apart
+    scores = dict(zip(EVIDENCE, values.T, strict=True))
+    fitted, held_out = fit_score(scores, labels)
+    np.testing.assert_allclose([fitted.weights[name] for name in EVIDENCE], apart / deviation**2, atol=0.12)
+    assert np.corrcoef(fitted(scores), held_out)[0, 1] > 0.99
+    assert np.abs(fitted(scores) - held_out).mean() < 0.1  # the same offset: percentiles of one hold for the other
+    noise = {name: rng.normal(size=60) for name in EVIDENCE}
+    fitted, held_out = fit_score(noise, np.tile([0, 1], 30))
+    assert auc_with_interval(np.tile([0, 1], 30), held_out).low < 0.5
+
+
+def test_scores_hold_the_fitted_one_where_it_is_known():
+    image, made = torch.rand(3, 1, SIZE, SIZE), torch.rand(3, 1, SIZE, SIZE)
+    with torch.no_grad():
+        scores = anomaly_scores(detector(), image, made, fitted=FittedScore({"blob": 2.0, "excess": -1.0}))
+    np.testing.assert_allclose(scores["fitted"], 2 * scores["blob"] - scores["excess"], rtol=1e-5)
+    assert set(scores) == set(SCORES)
 
 
 def test_percentiles_are_those_of_the_normal_patches(tmp_path):

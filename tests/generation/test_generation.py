@@ -18,10 +18,10 @@ from medical_gans.generation.interpolation import spherical_interpolation
 from medical_gans.io import read_volume
 from medical_gans.io.nodules import read_patch, save_patch
 from medical_gans.networks import nodule_generator
-from medical_gans.sampling import load_nodule_sampler
+from medical_gans.sampling import NoduleSampler, load_nodule_sampler
 
 CLASSES = ("benign", "malignant", "indeterminate")
-NETWORK = {"size": 16, "latent_size": 8, "num_classes": 3, "width": 4}
+NETWORK = {"size": 16, "latent_size": 8, "num_classes": 3, "width": 4, "upsampling": "nearest", "noise": False}
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def write_weights(path, classes=CLASSES, **changes):
     torch.manual_seed(0)
     network = nodule_generator(**NETWORK | changes)
     save_weights(path, network)
-    WeightsCard([0.6] * network.spatial_dims, classes=classes, window=(-1000.0, 400.0)).save(path)
+    spacing = [0.6] * network.spatial_dims
+    WeightsCard(spacing, network=NETWORK | changes, classes=classes, window=(-1000.0, 400.0)).save(path)
     return path
 
 
@@ -47,22 +48,8 @@ def rows_of(path):
 
 
 def test_the_command_writes_nodules_that_it_can_make_again(tmp_path, weights):
-    options = [
-        "--weights",
-        str(weights),
-        "--size",
-        "16",
-        "--latent_size",
-        "8",
-        "--width",
-        "4",
-        "--upsampling",
-        "nearest",
-        "--noise",
-        "false",
-    ]
     out = tmp_path / "out"
-    run = ["lung_nodule", "inference", *options, "--truncation", "1.5"]
+    run = ["lung_nodule", "inference", "--weights", str(weights), "--truncation", "1.5"]
     assert main([*run, "--num_samples", "3", "--output_dir", str(out)]) in (0, None)
     names = {"nodules", "samples.csv", "samples.png", "report.html", "manifest.json"}
     assert {path.name for path in out.iterdir()} == names
@@ -268,3 +255,26 @@ def test_a_generated_nodule_is_named_by_its_seed(tmp_path, chest, weights, monke
     facts = json.loads((tmp_path / "out" / "placed" / "nodule.json").read_text())
     assert facts["latent_seed"] == requested_samples(sampler, "malignant", 1, 5)[0].latent_seed
     assert facts["class"] == "malignant" and facts["truncation"] is None
+
+
+def test_a_walk_is_of_the_size_that_the_weights_were_trained_with(tmp_path, weights):
+    run = ["lung_nodule", "interpolate", "--weights", str(weights), "--num_stops", "2", "--steps", "2"]
+    assert main([*run, "--output_dir", str(tmp_path / "out")]) in (0, None)
+    assert len(rows_of(tmp_path / "out" / "walk.csv")) == 4
+
+
+def test_a_placed_nodule_is_of_the_size_that_the_weights_were_trained_with(tmp_path, chest, weights, monkeypatch):
+    def disc(sampler, *_):
+        rows, columns = (np.indices((sampler.size, sampler.size)) - (sampler.size - 1) / 2) * 0.6
+        return np.where(np.hypot(rows, columns) < 3, 0, -850).astype(np.int16)
+
+    monkeypatch.setattr(NoduleSampler, "decode", disc)
+    run = ["lung_nodule", "place", "--dataset_dir", str(chest), "--position", "[60,10,4]", "--weights", str(weights)]
+    assert main([*run, "--output_dir", str(tmp_path / "out")]) in (0, None)
+    assert read_patch(tmp_path / "out" / "placed" / "nodule.nii.gz")[0].shape[:2] == (16, 16)
+
+
+def test_a_size_that_is_given_prevails_over_the_card(tmp_path, weights, capsys):
+    run = ["lung_nodule", "inference", "--weights", str(weights), "--width", "8"]
+    assert main([*run, "--output_dir", str(tmp_path / "out")]) == 2
+    assert "do not fit the network" in capsys.readouterr().err

@@ -192,7 +192,7 @@ def test_dciodvfy_finds_no_error(write_series, tmp_path):
 def carry(tmp_path):
     """Draw a mask on an MR, write a CT for it, carry the contours; give all of it."""
 
-    def run(mr, mask, change=None):
+    def run(mr, mask, change=None, outline=None):
         structure, _ = structure_from_mask("GTV", mask, mr.affine, "GTV")
         source = write_structure_set(tmp_path / "drawn.dcm", [structure], mr.headers, label="drawn")
         if change:
@@ -203,7 +203,9 @@ def carry(tmp_path):
         hounsfield[mask] = 500
         ct = write_ct_series(hounsfield, mr.affine, mr.headers, tmp_path / "ct", mr=mr.array)
         target = tmp_path / "carried.dcm"
-        warnings = carry_structure_set(source, mr.headers, mr.array.shape, mr.affine, ct, target)
+        if outline is not None:
+            outline, _ = structure_from_mask("BODY", np.ones(ct.hounsfield.shape, dtype=bool), ct.affine, outline)
+        warnings = carry_structure_set(source, mr.headers, mr.array.shape, mr.affine, ct, target, outline=outline)
         return source, target, ct, warnings
 
     return run
@@ -275,6 +277,34 @@ def test_contours_on_a_sagittal_mr_are_drawn_again_on_the_axial_ct(write_series,
     volume = carried.array.sum() * np.prod(carried.spacing)
     assert volume == pytest.approx(mask.sum() * np.prod(mr.spacing), rel=0.06)
     assert np.array_equal(carried.array, written.array >= 200)
+
+
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), SAGITTAL], ids=["axial", "sagittal"])
+def test_the_body_outline_joins_the_structures_that_were_carried(write_series, carry, orientation):
+    mr = read_volume(write_series(orientation=orientation, slices=6, change=sized)[0])
+    _, target, ct, _ = carry(mr, ring_and_islands(), outline="EXTERNAL")
+    written, dataset = read_volume(ct.folder / "ct"), pydicom.dcmread(target)
+    assert dicom_structure_names(target) == ["GTV", "BODY"]
+    assert read_dicom_structure(target, "BODY", written).array.all()
+    assert read_dicom_structure(target, "GTV", written).array.any()
+    observed = {item.ReferencedROINumber: item for item in dataset.RTROIObservationsSequence}
+    kinds = [observed[roi.ROINumber].RTROIInterpretedType for roi in dataset.StructureSetROISequence]
+    assert kinds == ["GTV", "EXTERNAL"] and len({item.ObservationNumber for item in observed.values()}) == 2
+    instances = {header.SOPInstanceUID for header in ct.headers}
+    assert {c.ContourImageSequence[0].ReferencedSOPInstanceUID for c in contours_of(dataset)} <= instances
+
+
+def test_a_second_outline_of_the_body_is_not_added_and_names_stay_unique(mr, carry):
+    def external(dataset):
+        dataset.RTROIObservationsSequence[0].RTROIInterpretedType = "EXTERNAL"
+
+    def organ(dataset):
+        dataset.StructureSetROISequence[0].ROIName = "Body"
+
+    _, target, _, warnings = carry(mr, ring_and_islands(), external, outline="EXTERNAL")
+    assert dicom_structure_names(target) == ["GTV"] and "that of the CT was not added" in warnings[0]
+    _, target, _, warnings = carry(mr, ring_and_islands(), organ, outline="EXTERNAL")
+    assert dicom_structure_names(target) == ["Body", "BODY_2"] and warnings == []
 
 
 def test_structure_sets_beside_the_mr_are_found_by_their_frame_of_reference(mr, tmp_path):

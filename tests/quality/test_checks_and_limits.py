@@ -59,7 +59,7 @@ def test_the_worst_light_counts_and_what_was_not_judged_does_not():
 
 
 def test_limits_come_back_as_they_were_written(tmp_path):
-    written = limits(realism=[0.02, 0.1], patch_score=0.3, notes=["26 patients"])
+    written = limits(realism=[0.02, 0.1], patch_score=0.3, cut_cm=[0.0, 12.5], notes=["26 patients"])
     assert QualityLimits.read(written.save(tmp_path / "x_quality.json")) == written
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from medical_gans.io import Volume, find_cases, save_volume
 from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.phantom import write_dataset
 from medical_gans.quality import QualityGate, RealismCritic, load_gate, measure_limits
+from medical_gans.quality.pictures import coloured
+from medical_gans.report.views import CaseVolumes
 from medical_gans.synthesis import CaseEvaluator, SliceSynthesis
 
 
@@ -89,6 +92,46 @@ def test_a_cut_body_is_told_with_its_sides(gate, patient):
     assert check.light == "red" and side in check.found
 
 
+def test_a_body_cut_as_in_training_is_amber_and_one_cut_more_is_red(gate, patient):
+    mr, ct = patient
+    body = np.argwhere(ct > -300)
+    x = int(np.median(body[:, 0]))
+    cropped = QualityGate(replace(gate.limits, cut_cm=[0.0, 12.0, 14.0]), gate.critic)
+
+    def light(judge, first):
+        found = judge(Volume(mr.array[first:], mr.affine, mr.source), ct[first:]).checks[0]
+        return found.light, found.limit
+
+    assert light(cropped, 0)[0] == "green"
+    assert light(cropped, x)[0] == "amber" and "14.0 cm per slice" in light(cropped, x)[1]
+    narrow = QualityGate(replace(gate.limits, cut_cm=[0.0, 1.5]), gate.critic)
+    assert light(narrow, x)[0] == "red"
+    old = QualityGate(replace(gate.limits, cut_cm=[]), gate.critic)
+    assert light(old, x) == ("red", "amber 2, red 20 cm2")
+
+
+def test_the_realism_map_colours_what_the_critic_dislikes_where_it_lies(gate, patient, tmp_path):
+    mr, ct = patient
+    right = ct.copy()
+    middle = ct.shape[0] // 2
+    right[middle:] = np.where(ct[middle:] > -500, -900, ct[middle:])
+    verdict = gate(mr, right)
+    volumes = CaseVolumes.from_stored(mr.array, right, mr.affine)
+    number = len(verdict.realism.slices) // 2
+    index = int(verdict.realism.slices[number])
+    limit = gate.limits.patch_score
+    image = coloured(volumes.synthetic_ct, index, verdict.realism.scores[number], limit)
+    assert image.shape == (*volumes.synthetic_ct.shape[1::-1], 3)
+    reddish = image[..., 0] > image[..., 2] + 0.2
+    columns = np.flatnonzero(reddish.any(axis=0))
+    assert columns.size and columns.max() <= image.shape[1] // 2 + 8, "the patient's right is on the left"
+    pictures = verdict.pictures()
+    assert list(pictures) == ["realism"]
+    draw, caption = pictures["realism"]
+    assert draw(volumes, tmp_path / "realism.png").stat().st_size > 5000 and "unlike real CT" in caption
+    assert QualityGate(gate.limits)(mr, ct).pictures() == {}
+
+
 def test_slices_of_another_contrast_are_told(gate, patient):
     mr, ct = patient
     inverted = Volume(np.where(mr.array > 60, 1100 - mr.array, mr.array), mr.affine, mr.source)
@@ -117,9 +160,10 @@ def test_without_limits_and_critic_what_can_be_judged_is(patient):
 
 def test_the_gate_lies_beside_the_weights(tmp_path, gate):
     critic = patch_discriminator(width=4, layers=3, norm="none")
-    save_weights(tmp_path / "mr_to_ct_x_critic.pt", critic)
+    (tmp_path / "critics").mkdir()
+    save_weights(tmp_path / "critics" / "mr_to_ct_x.pt", critic)
     network = {"width": 4, "layers": 3, "norm": "none"}
-    WeightsCard([1.0, 1.0, None], network=network).save(tmp_path / "mr_to_ct_x_critic.pt")
+    WeightsCard([1.0, 1.0, None], network=network).save(tmp_path / "critics" / "mr_to_ct_x.pt")
     gate.limits.save(tmp_path / "mr_to_ct_x_quality.json")
     loaded = load_gate([tmp_path / "mr_to_ct_x.pt", tmp_path / "other.pt"])
     assert loaded.limits == gate.limits and loaded.critic.spacing == (1.0, 1.0)

@@ -5,6 +5,7 @@ import pytest
 
 from medical_gans.quality.measures import (
     cut_areas,
+    cut_outline,
     largest_void,
     mahalanobis,
     slice_quantiles,
@@ -36,6 +37,17 @@ def test_the_sides_that_cut_the_body_are_named_in_ras():
     areas = cut_areas(body, (10.0, 5.0, 2.0))
     assert areas["left"] == pytest.approx(4 * 10 / 100) and areas["front"] == pytest.approx(6 * 20 / 100)
     assert {side for side, area in areas.items() if not area} == {"right", "back", "foot", "head"}
+
+
+@pytest.mark.parametrize("slices", [3, 30])
+def test_the_cut_outline_is_a_length_per_slice_whatever_the_length_of_the_scan(slices):
+    body = np.zeros((6, 8, slices + 2), dtype=bool)
+    body[0, 2:4, 1:-1] = True  # 2 voxels of 5 mm
+    body[2:5, -1, 1:-1] = True  # 3 voxels of 10 mm
+    body[0, 2:4, 1] = False
+    body[1, 2:4, 1] = True
+    assert cut_outline(body, (10.0, 5.0, 2.5)) == pytest.approx((4 * slices - 1) / slices)
+    assert cut_outline(np.zeros_like(body), (10.0, 5.0, 2.5)) == 0
 
 
 def test_quantiles_are_those_of_the_body_of_each_slice():

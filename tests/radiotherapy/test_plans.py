@@ -1,6 +1,7 @@
 """The dose check on the phantom: equal CT, equal dose; known errors of a CT, errors of dose that physics expects."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,13 @@ from medical_gans.radiotherapy.water_equivalent import water_equivalent_depth
 
 MISSING = [name for name in ("pyRadPlan", "pymedphys", "numba") if importlib.util.find_spec(name) is None]
 GRID_MM, PRESCRIPTION, CENTRE, RADIUS = 3.0, 2.0, (20.0, 10.0, 30.0), 20.0
-ATTENUATION = 0.0042  # per mm of water: fall of dose of a 6 MV beamlet behind its maximum, scatter included
+TABLE = DensityTable.read()
+PHOTONS, PROTONS = Beams("photon", (0, 72, 144, 216, 288)), Beams("proton", (270, 330))
+AGREEMENT = 0.3  # percent of the mean target dose, within which two ways to the same figure must agree
 
-# The calibration that ships with pyRadPlan, for which the figures below were first seen: 100 HU are 10 % density.
-POINTS = (
-    np.array([-1024.0, -999, -90, -45, 0, 100, 350, 3000]),
-    np.array([0.001, 0.001, 0.95, 0.99, 1, 1.095, 1.199, 2.505]),
-)
-TABLE = DensityTable(POINTS[0], POINTS[1], POINTS[1])
+# What the same planner gave for D98 on another phantom head, before this package was written: its size, its target
+# and the beams' angles are not known, but a few mm of soft tissue more or less change photon dose by little.
+KNOWN = {"bone as water": 1.57, "soft tissue + 50 HU": -0.80}
 
 
 @pytest.mark.parametrize("wrong", [("electron", (0,), 5.0), ("photon", (), 5.0), ("proton", (0,), -1.0)])
@@ -63,7 +63,7 @@ def case() -> HeadCase:
     return HeadCase()
 
 
-def figures_of(case: HeadCase, beams: Beams) -> dict[str, DoseFigures]:
+def figures_of(case: HeadCase, beams: Beams, names: Sequence[str]) -> dict[str, DoseFigures]:
     heard = []
     plan = Plan(
         beams,
@@ -76,7 +76,7 @@ def figures_of(case: HeadCase, beams: Beams) -> dict[str, DoseFigures]:
         lambda what, done, total: heard.append((what, done, total)),
     )
     found = {}
-    for name in case.hounsfield:
+    for name in ("identical", *names):
         both = {"reference": plan.reference_dose, "synthetic": plan.dose(case.density(beams, name), name)}
         found[name] = dose_figures(
             beams.modality, both, case.target, {}, GRID_MM, PRESCRIPTION, points=10_000, cutoff=10.0, seed=0
@@ -92,14 +92,45 @@ def change(figures: DoseFigures, name: str) -> float:
     return 100 * (after[name] - before[name]) / before["mean"]
 
 
-def extra_water(case: HeadCase, beams: Beams, name: str) -> np.ndarray:
-    """Mean change of the water-equivalent depth in the target in mm, by beam."""
-    depths = {
-        ct: [water_equivalent_depth(case.density(beams, ct), GRID_MM, angle) for angle in beams.gantry_angles]
-        for ct in ("identical", name)
-    }
-    pairs = zip(depths[name], depths["identical"], strict=True)
-    return np.array([float((after - before)[case.target].mean()) for after, before in pairs])
+def depths(case: HeadCase, beams: Beams, name: str) -> list[np.ndarray]:
+    """Water-equivalent depth in mm, by beam."""
+    return [water_equivalent_depth(case.density(beams, name), GRID_MM, angle) for angle in beams.gantry_angles]
+
+
+def photon_dose_at(depth: np.ndarray) -> np.ndarray:
+    """Dose of a round field at water-equivalent depths in mm, at one distance from the source, in any unit.
+
+    The kernels of the planner's machine (Bortfeld, Schlegel, Rhein 1993), integrated over a field as
+    wide as the target with half a beamlet around it, in a homogeneous patient: no ray, no engine, no plan.
+    """
+    from pyRadPlan.machines import load_from_name
+
+    machine = load_from_name("photons", "Generic")
+    kernel = machine.get_kernel_by_index(0)
+    step = 0.5  # mm, of the kernels' own table, whose first value is the mean over a pixel of that size
+    edge = np.arange(-2 * RADIUS, 2 * RADIUS + step, step)
+    distance = np.hypot(*np.meshgrid(edge, edge))
+    weights = [
+        step**2 * np.interp(distance[distance <= RADIUS + PHOTONS.spacing / 2], kernel.kernel_pos, component).sum()
+        for component in kernel.get_kernels_at_ssd(920.0)
+    ]
+    m = kernel.m
+    return sum(
+        weight * beta / (beta - m) * (np.exp(-m * depth) - np.exp(-beta * depth))
+        for weight, beta in zip(weights, kernel.kernel_betas, strict=True)
+    )
+
+
+def ends(dose: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Where dose falls to half behind a target, mm along the first axis, on lines through its middle."""
+    found = []
+    for j, k in np.argwhere(GRID_MM * target.sum(axis=0) > 1.6 * RADIUS):
+        last = int(np.flatnonzero(target[:, j, k])[0])  # the beam comes from the other end
+        behind = dose[last::-1, j, k]
+        n = int(np.argmax(behind < PRESCRIPTION / 2))
+        part = (behind[n - 1] - PRESCRIPTION / 2) / (behind[n - 1] - behind[n])
+        found.append(GRID_MM * (last - (n - 1) - part))
+    return np.array(found)
 
 
 @pytest.mark.slow
@@ -108,11 +139,11 @@ def extra_water(case: HeadCase, beams: Beams, name: str) -> np.ndarray:
 class TestDoseOnThePhantom:
     @pytest.fixture(scope="class")
     def photon(self, case) -> dict[str, DoseFigures]:
-        return figures_of(case, Beams("photon", (0, 72, 144, 216, 288)))
+        return figures_of(case, PHOTONS, list(KNOWN))
 
     @pytest.fixture(scope="class")
     def proton(self, case) -> dict[str, DoseFigures]:
-        return figures_of(case, Beams("proton", (270, 330)))
+        return figures_of(case, PROTONS, [*KNOWN, "noise of 30 HU"])
 
     def test_the_plans_cover_the_target(self, photon, proton):
         for plan in (photon["identical"], proton["identical"]):
@@ -126,20 +157,34 @@ class TestDoseOnThePhantom:
             assert plan.compared["largest_difference"] / 100 < 1e-4
             assert {plan.compared[f"gamma_{n}_{n}"] for n in (3, 2, 1)} == {100.0}
 
-    def test_noise_hardly_matters(self, photon, proton):
-        for plan in (photon["noise of 30 HU"], proton["noise of 30 HU"]):
-            assert plan.compared["gamma_2_2"] > 99 and abs(change(plan, "mean")) < 0.3
+    def test_noise_hardly_matters_even_to_protons(self, proton):
+        noisy = proton["noise of 30 HU"]
+        assert noisy.compared["gamma_2_2"] > 99 and abs(change(noisy, "mean")) < AGREEMENT
 
-    @pytest.mark.parametrize("name", ["bone as water", "soft tissue + 50 HU"])
-    def test_photons_lose_what_the_extra_water_takes(self, case, photon, name):
-        """Dose falls by the attenuation of the water that an error adds (closed form, mean over the beams)."""
-        beams = Beams("photon", (0, 72, 144, 216, 288))
-        expected = -100 * ATTENUATION * extra_water(case, beams, name).mean()
-        assert change(photon[name], "mean") == pytest.approx(expected, abs=0.3)
+    @pytest.mark.parametrize("name", KNOWN)
+    def test_photons_gain_or_lose_what_the_water_on_their_way_explains(self, case, photon, name):
+        ways = zip(depths(case, PHOTONS, "identical"), depths(case, PHOTONS, name), strict=True)
+        gains = [photon_dose_at(after[case.target]) / photon_dose_at(before[case.target]) - 1 for before, after in ways]
+        assert change(photon[name], "mean") == pytest.approx(100 * np.mean(gains), abs=AGREEMENT)
 
-    def test_protons_stop_short_or_long(self, proton):
-        assert change(proton["soft tissue + 50 HU"], "d98") < -1
-        assert proton["bone as water"].compared["gamma_1_1"] < 90
+    @pytest.mark.parametrize(("name", "known"), KNOWN.items())
+    def test_photon_figures_are_those_that_were_known(self, photon, name, known):
+        assert change(photon[name], "d98") == pytest.approx(known, abs=AGREEMENT)
+
+    def test_protons_stop_where_the_water_on_their_way_says(self, case):
+        """One beam along an axis: its dose moves along each line to the same water-equivalent depth as before."""
+        beam = Beams("proton", (270,))
+        plan = Plan(beam, case.grid, case.density(beam, "identical"), case.body, case.target, {}, PRESCRIPTION)
+        (before,) = depths(case, beam, "identical")
+        for name in KNOWN:
+            (after,) = depths(case, beam, name)
+            found, expected = plan.dose(case.density(beam, name), name), np.zeros_like(plan.reference_dose)
+            for j, k in np.ndindex(expected.shape[1:]):  # from the right, against the first axis
+                line = plan.reference_dose[::-1, j, k]
+                expected[::-1, j, k] = np.interp(after[::-1, j, k], before[::-1, j, k], line)
+            moved = [float(ends(dose, case.target).mean()) for dose in (plan.reference_dose, found, expected)]
+            assert moved[1] - moved[0] == pytest.approx(moved[2] - moved[0], abs=GRID_MM / 10)
+            assert abs(moved[1] - moved[0]) > 2 * GRID_MM / 10, "the error moves the range"
 
     def test_protons_see_what_photons_do_not(self, photon, proton):
         for name in ("bone as water", "soft tissue + 50 HU"):

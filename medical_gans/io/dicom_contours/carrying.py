@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from medical_gans.errors import InputError
 from medical_gans.io.dicom_contours.structure_sets import (
     SliceFinder,
     Structure,
+    add_structure,
     new_structure_set,
     read_structure_set,
     structure_from_mask,
@@ -62,6 +65,7 @@ def carry_structure_set(
     ct: CtSeries,
     target: Path,
     *,
+    outline: Structure | None = None,
     seed: int | None = None,
 ) -> list[str]:
     """Write the structures of an RTSTRUCT on the MR for the synthetic CT.
@@ -77,6 +81,7 @@ def carry_structure_set(
         mr_affine: its index -> RAS+ mm.
         ct: what was written.
         target: file to write.
+        outline: of the body on the CT, written with the others unless one of them is EXTERNAL, for a plan takes one.
         seed: None makes new UIDs.
 
     Returns:
@@ -91,9 +96,13 @@ def carry_structure_set(
     finder = SliceFinder(ct.headers)
     contours = [contour for structure in structures for contour in structure.contours]
     warnings = _about_references(source, original, mr_headers)
+    if outline is not None:
+        outline = _beside(structures, original, outline)
+        if outline is None:
+            warnings.append(f"{source.name} has an outline of the body (EXTERNAL); that of the CT was not added.")
     if all(np.ptp(contour @ finder.normal) <= _IN_PLANE * finder.spacing for contour in contours):
         with pydicom_config.disable_value_validation():
-            lost = _write_unchanged(original, ct.headers, finder, target, seed)
+            lost = _write_unchanged(original, ct.headers, finder, target, outline, seed)
         if lost:
             warnings.append(f"{lost} contours of {source.name} lie outside the slices of the CT.")
         return warnings
@@ -105,12 +114,27 @@ def carry_structure_set(
         changes.append(
             f"{structure.name} {_volume_ml(structure, mr_shape, mr_affine):.2f} to {volume.contour_ml:.2f} ml"
         )
+    drawn += [outline] if outline is not None else []
     write_structure_set(target, drawn, ct.headers, label=str(original.get("StructureSetLabel") or "MR"), seed=seed)
     return [*warnings, f"The contours of {source.name} were drawn again on axial slices: {', '.join(changes)}."]
 
 
+def _beside(structures: Sequence[Structure], original: Dataset, outline: Structure) -> Structure | None:
+    """The outline under a name that no structure has; None where one of them is such an outline already."""
+    if any(structure.kind == outline.kind for structure in structures):
+        return None
+    taken = {str(roi.ROIName).upper() for roi in original.StructureSetROISequence}
+    names = chain([outline.name], (f"{outline.name}_{number}" for number in count(2)))
+    return replace(outline, name=next(name for name in names if name.upper() not in taken))
+
+
 def _write_unchanged(
-    original: Dataset, headers: Sequence[Dataset], finder: SliceFinder, target: Path, seed: int | None
+    original: Dataset,
+    headers: Sequence[Dataset],
+    finder: SliceFinder,
+    target: Path,
+    outline: Structure | None,
+    seed: int | None,
 ) -> int:
     """Write the structures with references to the CT; return how many contours have no slice there."""
     label = str(original.get("StructureSetLabel") or "MR")
@@ -131,6 +155,8 @@ def _write_unchanged(
                 lost += 1
             else:
                 contour.ContourImageSequence = [instance_reference(header)]
+    if outline is not None:
+        add_structure(carried, outline, finder)
     with whole_file(target) as temporary:
         save_object(temporary, carried, ImplicitVRLittleEndian)
     return lost

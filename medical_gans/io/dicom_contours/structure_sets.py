@@ -163,19 +163,8 @@ def write_structure_set(
         uids = NewUIDs(seed, headers[0].SeriesInstanceUID, label, names, points)
         dataset = new_structure_set(headers, uids, label, datetime.now().astimezone())
         finder = SliceFinder(headers)
-        dataset.StructureSetROISequence, dataset.ROIContourSequence = [], []
-        dataset.RTROIObservationsSequence = []
-        for number, structure in enumerate(structures, start=1):
-            dataset.StructureSetROISequence.append(_roi(number, structure, headers[0].FrameOfReferenceUID))
-            drawn = Dataset()
-            drawn.ROIDisplayColor = list(_COLORS[(number - 1) % len(_COLORS)])
-            drawn.ReferencedROINumber = number
-            drawn.ContourSequence = [_contour_item(contour, finder) for contour in structure.contours]
-            dataset.ROIContourSequence.append(drawn)
-            observation = Dataset()
-            observation.ObservationNumber = observation.ReferencedROINumber = number
-            observation.RTROIInterpretedType, observation.ROIInterpreter = structure.kind, None
-            dataset.RTROIObservationsSequence.append(observation)
+        for structure in structures:
+            add_structure(dataset, structure, finder)
         with whole_file(path) as temporary:
             save_object(temporary, dataset, ImplicitVRLittleEndian)
     return path
@@ -209,6 +198,26 @@ def frame_reference(headers: Sequence[Dataset]) -> Dataset:
     frame.FrameOfReferenceUID = headers[0].FrameOfReferenceUID
     frame.RTReferencedStudySequence = [study]
     return frame
+
+
+def add_structure(dataset: Dataset, structure: Structure, finder: SliceFinder) -> None:
+    """Append a structure to a structure set under the next free number."""
+    for keyword in ("StructureSetROISequence", "ROIContourSequence", "RTROIObservationsSequence"):
+        if not dataset.get(keyword):
+            setattr(dataset, keyword, [])
+    number = 1 + max((int(roi.ROINumber) for roi in dataset.StructureSetROISequence), default=0)
+    dataset.StructureSetROISequence.append(_roi(number, structure, dataset.FrameOfReferenceUID))
+    drawn = Dataset()
+    drawn.ROIDisplayColor = list(_COLORS[(number - 1) % len(_COLORS)])
+    drawn.ReferencedROINumber = number
+    drawn.ContourSequence = [_contour_item(contour, finder) for contour in structure.contours]
+    dataset.ROIContourSequence.append(drawn)
+    observation = Dataset()
+    observed = [int(item.ObservationNumber) for item in dataset.RTROIObservationsSequence]
+    observation.ObservationNumber = 1 + max(observed, default=0)
+    observation.ReferencedROINumber = number
+    observation.RTROIInterpretedType, observation.ROIInterpreter = structure.kind, None
+    dataset.RTROIObservationsSequence.append(observation)
 
 
 class SliceFinder:
