@@ -1,0 +1,52 @@
+"""Which of the patients were used for adaptation, and which only for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from medical_gans.evaluation.lesion_methods import Member
+
+TESTING_ONLY, NOT_KNOWN = "only for testing", "not known"
+
+
+def patient_roles(
+    cases: Sequence[str], members: Mapping[str, Sequence[Member]], exclude: Sequence[str] = ()
+) -> dict[str, str]:
+    """What each case was used for: as the cards of the weights say in ``adaptation_patients``, and `exclude`.
+
+    Args:
+        cases: names of the judged cases.
+        members: of each method.
+        exclude: names of cases that are not judged.
+
+    Returns:
+        Case -> ``unlabelled by METHOD, ...``, `TESTING_ONLY`, or `NOT_KNOWN` where nobody said anything.
+    """
+    used: dict[str, set[str]] = {}
+    for name, seeds in members.items():
+        for member in seeds:
+            patients = getattr(member.card, "adaptation_patients", None)
+            if patients:
+                used.setdefault(name, set()).update(patients)
+    otherwise = TESTING_ONLY if used or exclude else NOT_KNOWN
+    roles = {}
+    for case in cases:
+        by = [name for name, patients in used.items() if case in patients]
+        roles[case] = f"unlabelled by {', '.join(by)}" if by else otherwise
+    return roles
+
+
+def role_notes(roles: Mapping[str, str], exclude: Sequence[str] = ()) -> list[str]:
+    """What a reader of the table has to know about its patients, as sentences."""
+    said = []
+    if exclude:
+        said.append(f"Left out: {', '.join(exclude)}.")
+    seen = [case for case, role in roles.items() if role not in (TESTING_ONLY, NOT_KNOWN)]
+    if seen:
+        said.append(
+            f"{len(seen)} of {len(roles)} patients were used without their labels for adaptation ({', '.join(seen)}): "
+            "what they show is not what a new patient gets."
+        )
+    if NOT_KNOWN in roles.values():
+        said.append("Neither the cards of the weights nor exclude say which patients were used for adaptation.")
+    return said

@@ -1,0 +1,136 @@
+"""Windows, blending and grids: what comes out lies where it belongs and is what the network says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.inferers import sliding_window_inference
+from torch import nn
+
+from medical_gans.errors import SettingError
+from medical_gans.io import Volume
+from medical_gans.io.sequences import SequenceVolume
+from medical_gans.networks import MultiScaleSegmenter, segmentation_network
+from medical_gans.segmentation import LesionSegmentation, label_map
+from medical_gans.segmentation.predictor import fitting_window
+
+
+class Bright(nn.Module):
+    """Lesion where the first channel exceeds 1; knows its own number of calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, image):
+        self.seen.append(tuple(image.shape))
+        return torch.stack([torch.zeros_like(image[:, 0]), 20 * (image[:, 0] - 1)], 1)
+
+
+def case_of(image: np.ndarray, foreground: np.ndarray | None = None, stored: np.ndarray | None = None):
+    """A case whose network grid has 1 mm voxels; `stored` is on a grid of its own orientation."""
+    source = Volume(image[0] if stored is None else stored, np.eye(4), Path("flair.nii.gz"))
+    foreground = image.any(axis=0) if foreground is None else foreground
+    return SequenceVolume(image.astype(np.float32), foreground, np.eye(4), None, None, source)
+
+
+@pytest.fixture
+def head() -> np.ndarray:
+    image = np.zeros((1, 40, 36, 30), np.float32)
+    image[0, 6:34, 5:31, 4:27] = np.random.default_rng(0).normal(size=(28, 26, 23))
+    return image
+
+
+def tiny(in_channels: int = 1, classes: int = 2, **options) -> nn.Module:
+    torch.manual_seed(0)
+    options = {"channels": [4, 8, 8], "strides": [2, 2], "num_res_units": 1, "norm": "instance", **options}
+    return segmentation_network("UNet", in_channels, classes, options=options).eval()
+
+
+def test_probabilities_are_those_of_monai_on_the_box_of_the_head(head):
+    network = tiny(classes=3)
+    made = LesionSegmentation(network, roi_size=(16, 16, 16), overlap=0.5, sw_batch_size=3)(case_of(head))
+    box = (slice(None), slice(6, 34), slice(5, 31), slice(4, 27))
+    with torch.inference_mode():
+        logits = sliding_window_inference(
+            torch.from_numpy(head[box])[None], (16, 16, 16), 2, network, 0.5, mode="gaussian"
+        )
+    np.testing.assert_allclose(made[box], logits[0].softmax(0).numpy(), atol=1e-5)
+    assert made.shape == (3, 40, 36, 30) and made.dtype == np.float32
+    np.testing.assert_allclose(made.sum(axis=0), 1, atol=1e-5)
+
+
+def test_what_lies_outside_the_head_is_background(head):
+    foreground = head[0] != 0
+    foreground[:, :, :10] = False
+    made = LesionSegmentation(tiny(), roi_size=(16, 16, 16))(case_of(head, foreground))
+    assert (made[0][~foreground] == 1).all() and (made[0][foreground] < 1).all()
+
+
+def test_a_hole_of_the_head_is_segmented_too(head):
+    foreground = head[0] != 0
+    foreground[15:17, 15, 15] = False
+    made = LesionSegmentation(tiny(), roi_size=(16, 16, 16))(case_of(head, foreground))
+    assert (made[0, 15:17, 15, 15] < 1).all()
+
+
+def test_windows_that_show_nothing_cost_nothing_and_change_nothing(head):
+    image = np.zeros((1, 64, 16, 16), np.float32)
+    image[0, :10], image[0, 54:] = 2.0, 2.0
+    network, steps = Bright(), []
+    segmentation = LesionSegmentation(network, roi_size=(16, 16, 16), overlap=0.0, sw_batch_size=2)
+    made = segmentation(case_of(image), lambda done, total: steps.append((done, total)))
+    assert np.array_equal(label_map(made), (image[0] > 1).astype(np.uint8))
+    assert sum(shape[0] for shape in segmentation.network.seen) == 2
+    assert steps == [(2, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (16, 16, 16), (40, 17, 23)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.6])
+def test_progress_ends_with_all_windows(shape, overlap):
+    steps = []
+    segmentation = LesionSegmentation(Bright(), roi_size=(16, 16, 16), overlap=overlap, sw_batch_size=3)
+    segmentation(case_of(np.full((1, *shape), 2.0)), lambda done, total: steps.append((done, total)))
+    assert steps[-1][0] == steps[-1][1]
+
+
+def test_a_volume_smaller_than_a_window_is_padded():
+    made = LesionSegmentation(tiny(), roi_size=(24, 24, 24))(case_of(np.ones((1, 9, 13, 7), np.float32)))
+    assert made.shape == (2, 9, 13, 7)
+
+
+def test_windows_are_rounded_up_to_what_the_strides_need():
+    assert fitting_window(tiny(), 1, (15, 16, 17)) == (16, 16, 20)
+    assert fitting_window(tiny(strides=[2, 4]), 1, (9, 9, 9)) == (16, 16, 16)
+    options = {"channels": (2, 2), "joint_channels": (3, 3), "residual": (2,)}
+    assert fitting_window(MultiScaleSegmenter(1, 2, **options), 1, (17, 16, 15)) == (17, 16, 15)
+    LesionSegmentation(tiny(), roi_size=(15, 15, 15))(case_of(np.ones((1, 20, 20, 20), np.float32)))
+
+
+def test_a_network_that_changes_the_size_is_refused():
+    with pytest.raises(SettingError, match=r"cannot take windows.*changes the size"):
+        LesionSegmentation(nn.Conv3d(1, 2, 3), roi_size=(16, 16, 16))
+
+
+@pytest.mark.parametrize("wrong", [{"overlap": 1.0}, {"overlap": -0.1}, {"sw_batch_size": 0}, {"roi_size": (16, 16)}])
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(SettingError, match="overlap from 0 to below 1"):
+        LesionSegmentation(tiny(), **wrong)
+
+
+def test_another_number_of_channels_is_refused(head):
+    with pytest.raises(SettingError, match="takes 2 channels, but the case has 1"):
+        LesionSegmentation(tiny(in_channels=2), roi_size=(16, 16, 16))(case_of(head))
+
+
+def test_the_given_network_is_left_alone(head):
+    network = tiny().train()
+    LesionSegmentation(network, roi_size=(16, 16, 16))(case_of(head))
+    assert network.training and all(p.requires_grad for p in network.parameters())
+
+
+def test_a_label_map_holds_the_most_probable_class():
+    probability = np.random.default_rng(1).dirichlet([1, 1, 1], size=(4, 5, 6)).transpose(3, 0, 1, 2).copy()
+    made = label_map(probability.astype(np.float32))
+    assert made.dtype == np.uint8 and np.array_equal(made, probability.argmax(axis=0))
