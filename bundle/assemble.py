@@ -149,20 +149,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", nargs="+", choices=sorted(RECIPES), help="only these; all, if not given")
     parser.add_argument("--zip", action="store_true", help="also write each as <name>_v<version>.zip")
     given = parser.parse_args(argv)
-    try:
-        for name in given.bundle or sorted(RECIPES):
+    failed = False
+    for name in given.bundle or sorted(RECIPES):
+        try:
             folder = assemble(RECIPES[name], given.output_dir)
             print(folder)
             if given.zip:
-                version = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
-                archive = given.output_dir / f"{name}_v{version}.zip"
-                with whole_file(archive) as temporary:
-                    zip_folder(folder, temporary)
-                print(archive)
-    except UserError as error:
-        print(f"assemble: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+                print(_zipped(folder))
+        except UserError as error:  # the other bundles are made all the same
+            print(f"assemble: error: {error}", file=sys.stderr)
+            failed = True
+    return 2 if failed else 0
+
+
+def _zipped(folder: Path) -> Path:
+    version = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
+    archive = folder.with_name(f"{folder.name}_v{version}.zip")
+    with whole_file(archive) as temporary:
+        zip_folder(folder, temporary)
+    return archive
 
 
 if __name__ == "__main__":

@@ -27,12 +27,13 @@ BRICKS = {
 SERVING_ALL = {"checkpoints", "health", "report", "training", "fingerprint", "baselines", "sampling", "cohort"}
 METHODS = {"cyclegan", "gan", "adaptation", "anomaly", "synthesis", "validation", "evaluation"}
 METHODS |= {"radiotherapy", "turing_test", "generation", "quality", "segmentation"}
-DOORS = {"cli", "command_line", "config_files", "settings", "paths", "plain_errors", "__main__"}
+DOORS = {"cli", "command_line", "config_files", "settings", "paths", "plain_errors", "__main__", "bundle_pipelines"}
 
 MAY_IMPORT = (
     dict.fromkeys(BRICKS, BRICKS)
     | dict.fromkeys(SERVING_ALL, BRICKS)
     | {"sampling": BRICKS | {"checkpoints"}}
+    | {"cohort": BRICKS | {"report"}}
     | {"cohort": BRICKS | {"report"}}
     | {"training": BRICKS | {"checkpoints", "health", "report"}}
     | dict.fromkeys(METHODS, BRICKS | SERVING_ALL)

@@ -81,9 +81,9 @@ def test_a_run_in_two_parts_equals_a_run_in_one(data, tmp_path):
 def test_images_are_translated_and_taken_by_the_training(data, tmp_path):
     words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--channels", "[FLAIR,GRE]"]
     words += ["--target_channels", "[FLAIR,SWI]"]
-    small = ["--max_epochs", "1", "--views_per_epoch", "4", "--crop_size", "[16,16]", "--network_def#width", "2"]
-    small += ["--reverse_network_def#width", "2", "--discriminator_width", "2", "--spacing", "[null,null,null]"]
-    small += ["--network_def#blocks", "1", "--reverse_network_def#blocks", "1"]
+    small = ["--max_epochs", "1", "--views_per_epoch", "4", "--crop_size", "[16,16]", "--generator_def#width", "2"]
+    small += ["--reverse_generator_def#width", "2", "--discriminator_width", "2", "--spacing", "[null,null,null]"]
+    small += ["--generator_def#blocks", "1", "--reverse_generator_def#blocks", "1"]
     words = [str(word) for word in words]
     assert main(["brain_lesion", "translate", *words, *small, "--output_dir", str(tmp_path / "look")]) == 0
     made = tmp_path / "look" / "translated"

@@ -6,6 +6,7 @@ import tomllib
 import zipfile
 
 import pytest
+from assemble import assemble
 from bundle_archives import zip_folder
 from bundle_configs import stage_config, with_package
 from bundle_documents import figures_of, metadata
@@ -13,6 +14,7 @@ from bundle_processes import REPOSITORY
 from bundle_recipes import RECIPES, STAGES
 
 from medical_gans import settings
+from medical_gans.errors import InputError
 
 CASES = [(name, stage) for name in RECIPES for stage in STAGES]
 
@@ -106,6 +108,12 @@ def test_the_metadata_name_every_package_that_a_bundle_needs():
     needed = {re.match(r"[\w-]+", package)[0].lower() for package in project["dependencies"]}
     known = json.loads((REPOSITORY / "configs/metadata.json").read_text())["required_packages_version"]
     assert needed - {"torch", "monai", "numpy"} == {name.lower() for name in known}
+
+
+def test_a_bundle_that_lacks_something_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match="mr_to_ct_synthesis needs configs/mr_to_ct_train.yaml"):
+        assemble(RECIPES["mr_to_ct_synthesis"], tmp_path / "out", repository=tmp_path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_archive_depends_on_its_content_alone(tmp_path):

@@ -18,7 +18,7 @@ from lib.devices import device, devices
 from lib.http_errors import http_errors
 from lib.requests import StageSettings, truth
 from lib.running import run_stage
-from lib.stage_task import Answer, StageTask, find_weights, only_record
+from lib.stage_task import Answer, StageTask, check_mr, find_weights, only_record
 from medical_gans.checkpoints import WeightsCard
 from medical_gans.config_files import read_config
 from medical_gans.errors import InputError
@@ -50,6 +50,7 @@ class BrainLesion(StageTask):
         self, image: Path, settings: dict[str, Any], besides: Mapping[str, Any], request: Mapping[str, Any], work: Path
     ) -> Answer:
         settings.setdefault("channels", self._channels(WeightsCard.of(self.weights(settings))))
+        check_mr(image)
         dataset = image
         if image.is_file() or holds_dicom_images(image):
             dataset = work / "case.json"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.stage_task import Answer, StageTask, only_record
+from lib.stage_task import Answer, StageTask, check_mr, only_record
 
 
 class MrToCt(StageTask):
@@ -26,6 +26,7 @@ class MrToCt(StageTask):
     def answer(
         self, image: Path, settings: dict[str, Any], besides: Mapping[str, Any], request: Mapping[str, Any], work: Path
     ) -> Answer:
+        check_mr(image, settings.get("series_uid"))
         output = self.run(image, {**settings, "write_dicom": False}, work)
         record = only_record(output)
         facts = {name: record[name] for name in ("warnings", "tables")}

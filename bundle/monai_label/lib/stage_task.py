@@ -18,6 +18,8 @@ from lib.http_errors import http_errors, refuse
 from lib.requests import StageSettings
 from lib.running import run_stage
 from medical_gans.errors import InputError
+from medical_gans.io import list_series
+from medical_gans.io.formats import may_hold_dicom
 from medical_gans.paths import models_dir
 from medical_gans.report import case_records
 
@@ -146,6 +148,19 @@ def missing_weights(model: str, model_dir: Path, name: str) -> str:
         f"The model {model} has no weights: {name} is neither in {model_dir} nor among the shipped ones. Train it, or "
         "put a weights file of that name with its card (.json) there."
     )
+
+
+def check_mr(image: Path, series_uid: str | None = None) -> None:
+    """Refuse a DICOM source that says it is no MR; the stages themselves warn only.
+
+    Raises:
+        InputError: it does.
+    """
+    if not may_hold_dicom(image):
+        return
+    for series in list_series(image):
+        if series_uid in (None, series.uid) and series.modality not in ("", "MR"):
+            raise InputError(f"{image.name} is {series.modality}, but an MR is needed. Choose the MR series.")
 
 
 def only_record(output: Path) -> dict[str, Any]:
