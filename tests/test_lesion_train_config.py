@@ -98,7 +98,10 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path):
     [
         (["--adversarial_layers", "[model.9]"], "The network has no layer 'model.9'"),
         (["--target_channels", "[FLAIR,SWI]"], "need as many names"),
-        (["--channels", "[GRE]", "--target_channels", "[GRE]"], "target holds no case with a file named after the sequence GRE"),
+        (
+            ["--channels", "[GRE]", "--target_channels", "[GRE]"],
+            "target holds no case with a file named after the sequence GRE",
+        ),
         (["--label", "tumour"], "has no label map 'tumour'"),
         (["--network", "SegNet"], "network is 'SegNet'; choose UNet"),
         (["--network_options#channels", "[16]"], "UNet does not take these network_options"),
@@ -132,7 +135,10 @@ def test_the_papers_preset_has_the_layers_that_its_discriminator_sees():
     ("name", "options"),
     [
         ("SegResNet", {"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}),
-        ("DynUNet", {"kernel_size": [3] * 3, "strides": [1, 2, 1], "upsample_kernel_size": [2, 1], "filters": [4, 8, 8]}),
+        (
+            "DynUNet",
+            {"kernel_size": [3] * 3, "strides": [1, 2, 1], "upsample_kernel_size": [2, 1], "filters": [4, 8, 8]},
+        ),
         ("MultiScaleSegmenter", {"channels": [4, 4], "joint_channels": [4], "residual": [2]}),
     ],
 )
