@@ -100,7 +100,7 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path):
         (["--target_channels", "[FLAIR,SWI]"], "need as many names"),
         (
             ["--channels", "[GRE]", "--target_channels", "[GRE]"],
-            "target holds no case with a file named after the sequence GRE",
+            "no case with a file named after the sequence GRE",
         ),
         (["--label", "tumour"], "has no label map 'tumour'"),
         (["--network", "SegNet"], "network is 'SegNet'; choose UNet"),
