@@ -131,7 +131,7 @@ def _export_torchscript(folder: Path) -> None:
     words = [word for name, value in names.items() for word in (f"--{name}", value)]
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "ckpt_export", "network_def", *words]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0"}  # torch writes sets of names
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"The TorchScript export of {folder.name} failed:\n{done.stderr[-3000:]}")

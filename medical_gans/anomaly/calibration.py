@@ -63,7 +63,7 @@ class Calibration:
     ) -> None:
         self.detector, self.split, self.network = detector, split, dict(network)
         self.output_dir, self.device = Path(output_dir), torch.device(device)
-        self.weights = {"kappa": kappa, "anogan_lambda": anogan_lambda}
+        self.kappa, self.anogan_lambda = kappa, anogan_lambda
 
     def run(self) -> dict[str, Auc]:
         """AUC of each score on the validation patches; empty where they hold no nodule.
@@ -78,7 +78,7 @@ class Calibration:
         images = patches.images().to(self.device)
         made = reconstructed(self.detector, images)
         with torch.inference_mode():
-            scores = anomaly_scores(self.detector, images, made, **self.weights)
+            scores = anomaly_scores(self.detector, images, made, kappa=self.kappa, anogan_lambda=self.anogan_lambda)
         normal, fitted = patches.is_nodule == 0, None
         if min(int(normal.sum()), int((~normal).sum())) > 1:
             fitted, scores["fitted"] = fit_score(scores, patches.is_nodule)
