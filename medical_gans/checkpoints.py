@@ -140,6 +140,7 @@ class WeightsCard:
         window: HU that [-1, 1] stands for, where the encoding is linear.
         channels: names of the sequences of the labelled source, in the network's order.
         target_channels: as `channels`, of the domain that the network was adapted to.
+        adaptation_patients: names of the cases of that domain, which were seen without labels.
     """
 
     spacing: Sequence[float | None]
@@ -151,6 +152,7 @@ class WeightsCard:
     window: Sequence[float] | None = None
     channels: Sequence[str] = ()
     target_channels: Sequence[str] = ()
+    adaptation_patients: Sequence[str] = ()
 
     def save(self, weights: Path) -> Path:
         """Write the card of a weights file.
