@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can name
+_IDENTITY = "/.data/serialization_id"
 _ALIGNMENT = 64  # bytes, of the tensors in a TorchScript archive
 
 
@@ -21,17 +23,22 @@ def zip_folder(folder: Path, archive: Path) -> None:
 def without_source_paths(archive: Path) -> None:
     """Take from a TorchScript archive its debug records: they name the folders it was made in.
 
-    Records stay uncompressed, and tensors aligned, so that the file can still be mapped into memory.
+    The number that identifies the archive depends on them, and is made anew from what stays. Records stay uncompressed,
+    and tensors aligned, so that the file can still be mapped into memory.
     """
     with zipfile.ZipFile(archive) as source:
-        records = [(name, source.read(name)) for name in source.namelist() if not name.endswith(".debug_pkl")]
+        records = {name: source.read(name) for name in source.namelist() if not name.endswith(".debug_pkl")}
+    digest = hashlib.sha256()
+    for name, content in records.items():
+        digest.update(b"" if name.endswith(_IDENTITY) else f"{name} {len(content)} ".encode() + content)
+    number = f"{int(digest.hexdigest(), 16):040}"[:40].encode()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
-        for name, content in records:
+        for name, content in records.items():
             entry = _entry(name)
             header = 30 + len(name.encode())
             padding = -(target.start_dir + header + 4) % _ALIGNMENT
             entry.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
-            target.writestr(entry, content)
+            target.writestr(entry, number if name.endswith(_IDENTITY) else content)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

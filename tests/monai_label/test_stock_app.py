@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 ROOT = Path(__file__).resolve().parents[2]
 STOCK = Path(sys.prefix, "monailabel", "sample-apps", "monaibundle")
+OBLIQUE = np.array([[1.2, -1.6, 0, -20], [1.6, 1.2, 0, -30], [0, 0, 3, 5], [0, 0, 0, 1.0]])  # MONAI Label loses shears
 RESULTS = {"mr_to_ct_synthesis": "synthetic_ct", "brain_lesion_segmentation": "lesions"}
 WEIGHTS = {"mr_to_ct_synthesis": "mr_to_ct_head.pt", "brain_lesion_segmentation": "brain_lesion.pt"}
 
@@ -35,7 +36,7 @@ def test_the_stock_app_serves_an_assembled_bundle(name, tmp_path):
     bundle = app / "model" / name
     case = studies / "T1c.nii.gz"
     studies.mkdir()
-    save_volume(case, head(), np.array([[1.9, 0.1, 0, -20], [-0.1, 1.9, 0.2, -30], [0, -0.2, 3, 5], [0, 0, 0, 1.0]]))
+    save_volume(case, head(), OBLIQUE)
     settings = {"dataset_dir": str(studies), "output_dir": str(tmp_path / "run"), "device": "cpu"}
     bundle_runs([(str(bundle / "configs" / "inference.json"), settings)], tmp_path / "run.log")
     words = [

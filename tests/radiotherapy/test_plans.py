@@ -135,7 +135,7 @@ def ends(dose: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(bool(MISSING), reason=f"needs the extra radiotherapy: {', '.join(MISSING)} missing")
 class TestDoseOnThePhantom:
     @pytest.fixture(scope="class")
