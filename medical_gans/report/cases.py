@@ -6,7 +6,7 @@ A cohort may be interrupted, continued or shared among processes: what is on dis
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def write_case_report(
     inputs: Mapping[str, str] | None = None,
     seconds: Mapping[str, float] | None = None,
     tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+    pictures: Mapping[str, tuple[Callable[[CaseVolumes, Path], object], str]] | None = None,
 ) -> Path:
     """Draw a case and keep its record under ``<folder>/report/<name>``.
 
@@ -57,6 +58,7 @@ def write_case_report(
         inputs: SHA-256 of each input file by its name inside the data set, as `input_hashes` gives them.
         seconds: time per stage.
         tables: rows of text by heading; cells of a column ``light`` are coloured by what they say.
+        pictures: more of them by name: what draws each to a file, and its caption.
 
     Returns:
         The folder of the case.
@@ -85,6 +87,8 @@ def write_case_report(
     )
     for draw in (overview, contact_sheet, histogram, thumbnail):
         draw(volumes, place / f"{draw.__name__}.png")
+    for kind, (picture, _) in (pictures or {}).items():
+        picture(volumes, place / f"{kind}.png")
     _write_record(
         place,
         {
@@ -97,6 +101,7 @@ def write_case_report(
             "inputs": dict(inputs or {}),
             "seconds": dict(seconds or {}),
             "tables": {title: list(rows) for title, rows in (tables or {}).items()},
+            "more_pictures": {kind: caption for kind, (_, caption) in (pictures or {}).items()},
         },
     )
     return place

@@ -146,7 +146,8 @@ def _section(record: Mapping[str, Any], number: int) -> str:
     for title, rows in record.get("tables", {}).items():
         parts.append(f'<p class="note">{escape(title)}</p>{_plain_table(rows)}')
     if record["status"] != "failed":
-        for kind, caption in record.get("pictures", _CAPTIONS).items():
+        captions = {**record.get("pictures", _CAPTIONS), **record.get("more_pictures", {})}
+        for kind, caption in captions.items():
             picture = _picture(record, kind, number, link=True)
             parts.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     return "".join([*parts, "</section>"])

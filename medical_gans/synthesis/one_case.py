@@ -35,8 +35,8 @@ class CaseSynthesis:
         strict: refuse an MR that differs from the training images instead of warning.
         dataset_dir: folder that names of inputs are relative to.
         dicom: how DICOM is read and written.
-        quality: from MR, HU and standard deviation to a verdict with ``tables()`` and ``warnings()`` for the
-            report, as `quality.QualityGate` gives it; None checks nothing.
+        quality: from MR, HU and standard deviation to a verdict with ``tables()``, ``pictures()`` and ``warnings()`` for
+            the report, as `quality.QualityGate` gives it; None checks nothing.
     """
 
     synthesis: SliceSynthesis
@@ -76,10 +76,11 @@ class CaseSynthesis:
         seconds["network"] = made.network_seconds
         seconds["synthesis"] -= made.network_seconds
         tables: dict[str, Any] = {}
+        pictures: dict[str, Any] = {}
         if self.quality is not None:
             with timed(seconds, "checks"):
                 verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
-            tables = verdict.tables()
+            tables, pictures = verdict.tables(), verdict.pictures()
             warnings += verdict.warnings()
         with whole_folder(self.output_dir / case.name) as folder, gone_if_interrupted(self._pictures(case)):
             with timed(seconds, "write"):
@@ -103,6 +104,7 @@ class CaseSynthesis:
                 inputs=inputs,
                 seconds=seconds,
                 tables=tables,
+                pictures=pictures,
             )
         return warnings
 

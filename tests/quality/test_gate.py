@@ -189,6 +189,7 @@ def test_the_table_is_on_the_page_of_an_inference_and_never_says_safe(tmp_path, 
     synthesis = SliceSynthesis([nn.Tanh()])
     CaseEvaluator("cpu", find_cases(tmp_path / "data"), synthesis, [weights], out, quality=gate).run()
     page = (out / "report.html").read_text()
+    assert "unlike real CT to the critic" in page and (out / "report" / "anna" / "realism.png").is_file()
     assert "soft: median HU" in page and 'class="failed">red' in page and "Research use only" in page
     assert not re.search(r"\b(safe|approved|certified)\b", page, re.IGNORECASE)
     record = json.loads((out / "report" / "anna" / "case.json").read_text())
