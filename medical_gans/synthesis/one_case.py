@@ -35,8 +35,8 @@ class CaseSynthesis:
         strict: refuse an MR that differs from the training images instead of warning.
         dataset_dir: folder that names of inputs are relative to.
         dicom: how DICOM is read and written.
-        quality: from MR, HU and standard deviation to a verdict with ``tables()``, ``pictures()`` and ``warnings()`` for
-            the report, as `quality.QualityGate` gives it; None checks nothing.
+        quality: from MR, HU and standard deviation to a verdict with ``tables()``, ``pictures()`` and ``warnings()``
+            for the report, as `quality.QualityGate` gives it; None checks nothing.
     """
 
     synthesis: SliceSynthesis
