@@ -78,6 +78,8 @@ def check_value(name: str, text: str | None, default: Any) -> Any:
         return _list(shown, text, default)
     if isinstance(default, Mapping):
         raise SettingError(f"{shown} is a section; set one of its entries: {', '.join(map(str, default))}.")
+    if default == "auto" and text.casefold() in ("true", "false"):  # auto stands between the two
+        return _truth(shown, text)
     is_expression = isinstance(default, str) and default.startswith(("$", "@", "%"))
     if name.endswith(("_dir", "_file", "_path")) or (isinstance(default, str) and not is_expression):
         return text

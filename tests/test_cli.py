@@ -239,6 +239,13 @@ def test_phantom_writes_the_data_set_that_was_asked_for(monkeypatch, capsys):
     assert asked == expected
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("auto", "auto")])
+def test_auto_may_be_answered_by_yes_or_no(text, value):
+    from medical_gans.command_line import check_value
+
+    assert check_value("write_dicom", text, "auto") == value
+
+
 def test_phantom_writes_both_sides_of_a_change_of_scanner(tmp_path):
     for domain, sequence in (("source", "GRE"), ("target", "SWI")):
         words = ["--layout", f"haemorrhage_{domain}", "--patients", "1", "--spacing", "6"]
