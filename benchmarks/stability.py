@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--ring_steps", type=int, default=2000, help="updates of the generator on the ring")
     parser.add_argument("--ring_seeds", type=int, default=3)
-    parser.add_argument("--triangle_steps", type=int, default=1200, help="updates of the generator on triangles")
+    parser.add_argument("--triangle_steps", type=int, default=800, help="updates of the generator on triangles")
     parser.add_argument("--triangle_seeds", type=int, default=1)
     parser.add_argument("--judged", type=int, default=256, help="images for precision, and as many for recall")
     parser.add_argument("--processes", type=int, default=2)
