@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medical_gans.adaptation.taps import FeatureTaps
 from medical_gans.errors import SettingError
@@ -27,8 +28,10 @@ class AdaptationStep:
     """Minimises L_seg - alpha L_adv over the segmenter, and L_adv over the domain discriminator.
 
     L_seg is the segmentation loss on the labelled source, L_adv the cross-entropy of the discriminator that tells
-    source from target by features of several layers (Kamnitsas et al. 2017, equation 2). With `self_training_weight`
-    the segmenter also learns from its own confident predictions on the target, once alpha has reached its highest.
+    source from target by features of several layers (Kamnitsas et al. 2017, equation 2). What ships is a running
+    average of the segmenter: the two players circle about their balance, and the average lies nearer to it. With
+    `self_training_weight` the segmenter also learns from the average's confident predictions on the target, once alpha
+    has reached its highest (a mean teacher, Tarvainen and Valpola 2017).
 
     A batch has ``source`` and ``target`` ``(batch, channel, *spatial)`` and ``label`` ``(batch, 1, *spatial)``, and may
     have ``anywhere`` ``(batch,)``: whether a source patch was drawn without regard to lesions, as those of the target
@@ -43,8 +46,10 @@ class AdaptationStep:
         highest_alpha: of the domain loss.
         ramp_epochs: epochs at which alpha leaves 0 and reaches `highest_alpha`.
         steps_per_epoch: by which alpha moves within an epoch.
-        self_training_weight: of the cross-entropy to the segmenter's own confident predictions.
+        discriminator_steps: updates of the discriminator, on the same features, for one of the segmenter.
+        self_training_weight: of the cross-entropy to the average's confident predictions on the target.
         confidence: probability from which a prediction on the target is trusted.
+        ema_decay: decay of the running average of the segmenter per step; 0 ships the last weights.
         learning_rate: of Adam, segmenter.
         discriminator_learning_rate: of Adam, discriminator.
         flat_epochs: epochs at the full learning rate.
@@ -64,8 +69,10 @@ class AdaptationStep:
         highest_alpha: float = 0.05,
         ramp_epochs: tuple[float, float] = (10, 35),
         steps_per_epoch: int = 1,
+        discriminator_steps: int = 1,
         self_training_weight: float = 0.0,
         confidence: float = 0.95,
+        ema_decay: float = 0.0,
         learning_rate: float = 1e-3,
         discriminator_learning_rate: float = 1e-3,
         flat_epochs: int = 100,
@@ -76,10 +83,13 @@ class AdaptationStep:
     ) -> None:
         self.device = torch.device(device)
         self.segmenter = fast_layout(nn.ModuleDict({"s": segmenter}).to(self.device))["s"]
+        average = get_ema_multi_avg_fn(ema_decay)
+        self.averaged = AveragedModel(self.segmenter, multi_avg_fn=average, use_buffers=True)
         self.discriminator = discriminator.to(self.device) if discriminator is not None else None
         self.taps = FeatureTaps(self.segmenter, layers) if discriminator is not None else None
         self.segmentation_loss = segmentation_loss
         self.highest_alpha, self.ramp_epochs, self.steps_per_epoch = highest_alpha, ramp_epochs, steps_per_epoch
+        self.discriminator_steps = discriminator_steps
         self.self_training_weight, self.confidence = self_training_weight, confidence
         self.clip_norm = clip_norm
         self.amp = amp and self.device.type == "cuda"
@@ -101,8 +111,8 @@ class AdaptationStep:
 
     @property
     def shipped(self) -> nn.Module:
-        """The segmenter."""
-        return self.segmenter
+        """The running average of the segmenter."""
+        return self.averaged.module
 
     @property
     def alpha(self) -> float:
@@ -135,11 +145,12 @@ class AdaptationStep:
                     total = total - alpha * self._domain_loss(of_source, of_target)[0]
                     self.discriminator.requires_grad_(True)
                 if self.self_training_weight and alpha >= self.highest_alpha:
-                    losses["self_training"] = self._self_training(target_logits)
+                    losses["self_training"] = self._self_training(target, target_logits)
                     total = total + self.self_training_weight * losses["self_training"]
             self.images |= {"target": target, "target_prediction": _shown(target_logits)}
         self._descend("segmenter", self.segmenter, total, self.clip_norm)
         self.scaler.update()
+        self.averaged.update_parameters(self.segmenter)
         self.steps += 1
         return {**{name: float(value.detach()) for name, value in losses.items()}, "alpha": alpha}
 
@@ -147,8 +158,9 @@ class AdaptationStep:
         assert self.discriminator is not None
         self.discriminator.train()
         detached = [f.detach() for f in of_source], [f.detach() for f in of_target]
-        losses["domain"], losses["domain_accuracy"] = self._domain_loss(*detached)
-        self._descend("discriminator", self.discriminator, losses["domain"])
+        for _ in range(self.discriminator_steps):
+            losses["domain"], losses["domain_accuracy"] = self._domain_loss(*detached)
+            self._descend("discriminator", self.discriminator, losses["domain"])
 
     def _domain_loss(self, of_source: list[Tensor], of_target: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Cross-entropy and accuracy; both domains in one pass, so that batch norm does not hide their difference."""
@@ -160,9 +172,10 @@ class AdaptationStep:
         accuracy = ((logits > 0) == (truth > 0.5)).float().mean()
         return binary_cross_entropy_with_logits(logits, truth), accuracy
 
-    def _self_training(self, logits: Tensor) -> Tensor:
-        """Cross-entropy to the predicted class where it is confident, as a mean over all voxels."""
-        probability, predicted = logits.detach().softmax(1).max(1)
+    def _self_training(self, target: Tensor, logits: Tensor) -> Tensor:
+        """Cross-entropy to the class that the average predicts, where it is confident, as a mean over all voxels."""
+        with torch.no_grad():
+            probability, predicted = self.averaged.module(target).softmax(1).max(1)
         each = cross_entropy(logits, predicted, reduction="none")
         return (each * (probability >= self.confidence)).mean()
 
@@ -189,6 +202,7 @@ class AdaptationStep:
         """Everything that the next step depends on."""
         return {
             "networks": {name: network.state_dict() for name, network in self._networks().items()},
+            "averaged": self.averaged.state_dict(),
             "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
             "schedules": {n: {"last_epoch": s.last_epoch} for n, s in self.schedules.items()},
             "scaler": self.scaler.state_dict(),
@@ -199,6 +213,7 @@ class AdaptationStep:
         """Go on from a stored state."""
         for name, network in self._networks().items():
             network.load_state_dict(state["networks"][name])
+        self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
             continue_schedule(self.schedules[name], state["schedules"][name]["last_epoch"])

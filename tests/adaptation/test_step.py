@@ -99,11 +99,45 @@ def test_the_discriminator_learns_to_tell_the_domains(batch):
     assert last["domain_accuracy"] > 0.95
 
 
-def test_confident_predictions_teach_only_where_they_are_confident(batch):
+def test_confident_predictions_of_the_average_teach_only_where_they_are_confident(batch):
     step = tiny_step()
-    logits = torch.tensor([[[4.0, 0.1]], [[0.0, 0.0]]]).permute(1, 0, 2)  # one sure voxel, one not
+    taught = torch.tensor([[[4.0, 0.1]], [[0.0, 0.0]]]).permute(1, 0, 2)  # one sure voxel, one not
+    step.averaged.module = nn.Module()
+    step.averaged.module.forward = lambda image: taught
+    logits = torch.tensor([[[-1.0, 2.0]], [[1.0, 0.0]]]).permute(1, 0, 2)
     each = cross_entropy(logits, torch.tensor([[0, 0]]), reduction="none")
-    assert step._self_training(logits).item() == pytest.approx(each[0, 0].item() / 2)
+    assert step._self_training(batch["target"], logits).item() == pytest.approx(each[0, 0].item() / 2)
+
+
+def test_the_running_average_is_shipped_and_does_not_disturb_what_the_adversary_sees(batch):
+    step = tiny_step(ema_decay=0.5, self_training_weight=1.0, ramp_epochs=(0, 0))
+    follows = [p.detach().clone() for p in step.segmenter.parameters()]
+    for number in range(3):
+        step(batch)
+        now = [p.detach() for p in step.segmenter.parameters()]
+        follows = [new.clone() if number == 0 else (old + new) / 2 for old, new in zip(follows, now, strict=True)]
+    for expected, shipped in zip(follows, step.shipped.parameters(), strict=True):
+        torch.testing.assert_close(shipped.detach(), expected)
+    step.segmenter(batch["target"])
+    seen = [feature.clone() for feature in step.taps()]
+    step.segmenter(batch["target"])
+    step.averaged.module(batch["source"] + 5.0)
+    assert all(torch.equal(one, two) for one, two in zip(seen, step.taps(), strict=True))
+
+
+def test_more_steps_of_the_discriminator_do_not_move_the_segmenter_more(batch):
+    once = tiny_step(ramp_epochs=(1e6, 2e6))
+    thrice = tiny_step(ramp_epochs=(1e6, 2e6), discriminator_steps=3)
+    thrice.load_state_dict(copy.deepcopy(once.state_dict()))
+    judge = [p.detach().clone() for p in once.discriminator.parameters()]
+    once(batch), thrice(batch)
+    for one, three in zip(once.segmenter.parameters(), thrice.segmenter.parameters(), strict=True):
+        assert torch.equal(one, three)
+    moved = [
+        sum((p - q).abs().sum() for p, q in zip(s.discriminator.parameters(), judge, strict=True))
+        for s in (once, thrice)
+    ]
+    assert moved[1] > 1.5 * moved[0]
 
 
 def test_a_restored_step_goes_on_identically(batch):
