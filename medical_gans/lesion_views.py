@@ -1,7 +1,4 @@
-"""From labelled and unlabelled volumes to the patches that a segmenter and its adversary train on.
-
-A view is a function of (seed, epoch, index) alone: nothing has to be remembered to continue a run exactly.
-"""
+"""From labelled and unlabelled volumes to the patches that a segmenter and its adversary train on."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from medical_gans.epoch_views import EpochViews
 from medical_gans.errors import InputError
 from medical_gans.io.sequences import SequenceCase, SequenceVolume, read_sequence_case
 
 
-class LesionViews(Dataset):
+class LesionViews(EpochViews):
     """Patches of a labelled source, each with a patch of an unlabelled target where there is one.
 
     Args:
@@ -57,6 +54,7 @@ class LesionViews(Dataset):
         noise: float = 0.1,
         seed: int = 0,
     ) -> None:
+        super().__init__(views_per_epoch, seed)
         self.patch_size = tuple(patch_size)
         self.source = [_Cropped(volume, self.patch_size) for volume in source]
         self.target = [_Cropped(volume, self.patch_size) for volume in target]
@@ -67,21 +65,13 @@ class LesionViews(Dataset):
         self.with_lesion = [number for number, volume in enumerate(self.source) if volume.places]
         if not self.with_lesion:
             raise InputError(f"None of the {len(self.source)} labelled cases has a lesion. Give cases with lesions.")
-        self.views_per_epoch, self.lesion_share = views_per_epoch, lesion_share
+        self.lesion_share = lesion_share
         self.translated_share = translated_share if self.translated else 0.0
         self.flip, self.gain, self.offset, self.gamma, self.noise = flip, gain, offset, gamma, noise
-        self.seed, self.epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the patches of this epoch from now on."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.views_per_epoch
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``source`` and ``target`` ``(channel, *patch)``, ``label`` ``(1, *patch)``, ``anywhere`` (not by lesions)."""
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = self.random(index)
         in_lesion = int((index + 1) * self.lesion_share) > int(index * self.lesion_share)
         number = int(rng.choice(self.with_lesion) if in_lesion else rng.integers(len(self.source)))
         corner = self.source[number].corner(rng, in_lesion, self.patch_size)

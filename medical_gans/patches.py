@@ -1,7 +1,4 @@
-"""From nodule patches in HU to the views that a generator and its discriminator train on.
-
-A view is a function of (seed, epoch, index) alone: nothing has to be remembered to continue a run exactly.
-"""
+"""From nodule patches in HU to the views that a generator and its discriminator train on."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from medical_gans.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.nodules import CLASSES, NodulePatches, split_by_patient
 from medical_gans.transforms import window_to_unit
@@ -20,7 +17,7 @@ from medical_gans.transforms import window_to_unit
 CHOICES = ("both", "all", *CLASSES)
 
 
-class NoduleViews(Dataset):
+class NoduleViews(EpochViews):
     """Patches of chosen classes, drawn at random, each class equally often where `balanced`.
 
     Args:
@@ -47,6 +44,7 @@ class NoduleViews(Dataset):
         flip: bool = True,
         seed: int = 0,
     ) -> None:
+        super().__init__(views_per_epoch, seed)
         self.images = window_to_unit(patches.hounsfield, window)[:, None]
         self.labels = patches.label
         self.members = {label: np.flatnonzero(self.labels == label) for label in labels}
@@ -57,24 +55,11 @@ class NoduleViews(Dataset):
                 f"No {empty[0]} nodule among the training patients ({counts}). Give data with ratings "
                 f"of that class, or choose other classes by malignancy."
             )
-        self.views_per_epoch, self.balanced, self.flip, self.seed, self.epoch = (
-            views_per_epoch,
-            balanced,
-            flip,
-            seed,
-            0,
-        )
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the views of this epoch from now on."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.views_per_epoch
+        self.balanced, self.flip = balanced, flip
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``image`` ``(1, *spatial)`` in [-1, 1] and ``label``."""
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = self.random(index)
         if self.balanced:
             drawn = rng.choice(self.members[list(self.members)[rng.integers(len(self.members))]])
         else:

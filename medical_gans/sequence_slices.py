@@ -1,7 +1,4 @@
-"""Axial slices of two sets of MR sequences, for a translation of one's look into the other's.
-
-A view is a function of (seed, epoch, index) alone: nothing has to be remembered to continue a run exactly.
-"""
+"""Axial slices of two sets of MR sequences, for a translation of one's look into the other's."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from medical_gans.epoch_views import EpochViews
 from medical_gans.io.sequences import SequenceVolume
 
 DEVIATIONS = 4.0
@@ -24,7 +21,7 @@ def to_unit(normalised: np.ndarray) -> np.ndarray:
     return np.clip(normalised / np.float32(DEVIATIONS), -1, 1)
 
 
-class SequenceSlices(Dataset):
+class SequenceSlices(EpochViews):
     """Random crops of axial slices of the source, each beside one of the target.
 
     Args:
@@ -46,20 +43,13 @@ class SequenceSlices(Dataset):
         flip: bool = True,
         seed: int = 0,
     ) -> None:
+        super().__init__(views_per_epoch, seed)
         self.slices = {"source": _slices(source, crop_size), "target": _slices(target, crop_size)}
-        self.crop_size, self.views_per_epoch, self.flip = tuple(crop_size), views_per_epoch, flip
-        self.seed, self.epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the views of this epoch from now on."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.views_per_epoch
+        self.crop_size, self.flip = tuple(crop_size), flip
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``source`` and ``target`` ``(channel, *crop)`` in [-1, 1]."""
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = self.random(index)
         return {name: self._crop(rng, slices) for name, slices in self.slices.items()}
 
     def _crop(self, rng: np.random.Generator, slices: list[np.ndarray]) -> Tensor:

@@ -1,8 +1,7 @@
 """From patients' volumes to the views that a translation network trains on.
 
 Volumes are prepared once (canonical axes, training spacing, unit intensities) and kept on disk as float16, so that
-memory does not grow with the cohort. A view is a function of (seed, epoch, index) alone: nothing has to be
-remembered to continue a run exactly.
+memory does not grow with the cohort.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from medical_gans.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, TrainingCases, read_volume
 from medical_gans.io.writing import whole_file
@@ -126,8 +125,8 @@ def _prepared_arrays(
     return resized[0, 0].numpy(), mask_resized[0, 0].numpy() > 0, true_spacing
 
 
-class TranslationViews(Dataset):
-    """Random views of MR and CT for one epoch; ``set_epoch`` moves on to the next.
+class TranslationViews(EpochViews):
+    """Random views of MR and CT.
 
     Args:
         mr: prepared MR volumes.
@@ -170,14 +169,12 @@ class TranslationViews(Dataset):
             raise SettingError(f"plane is '{plane}'; choose axial, coronal or sagittal.")
         if adjacent < 1 or adjacent % 2 == 0:
             raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
+        super().__init__(views_per_epoch, seed)
         self.volumes = {"mr": list(mr), "ct": list(ct)}
         self.crop_size = tuple(crop_size)
-        self.views_per_epoch = views_per_epoch
         self.paired = paired
         self.axis = PLANES[plane]
         self.adjacent = adjacent
-        self.seed = seed
-        self.epoch = 0
         options = {"rotation": 10.0, "scaling": 0.1, "flip": True, **(augmentation or {})}
         groups = [("mr", "ct")] if paired else [("mr",), ("ct",)]
         self.augmentations = {keys: translation_augmentation(keys, crop_size, **options) for keys in groups}
@@ -195,17 +192,10 @@ class TranslationViews(Dataset):
                     "Register and resample the CT to the MR, or train with paired=false."
                 )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose views are drawn."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.views_per_epoch
-
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         view: dict[str, torch.Tensor] = {}
         for number, (keys, augmentation) in enumerate(self.augmentations.items()):
-            rng = np.random.default_rng([self.seed, self.epoch, index, number])
+            rng = self.random(index, number)
             windows = self._windows(keys, rng)
             augmentation.set_random_state(seed=int(rng.integers(2**31)))
             moved = augmentation(windows)

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "medical_gans"
 
 BRICKS = {
     "errors",
+    "epoch_views",
     "io",
     "networks",
     "losses",

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from medical_gans.anomaly.duplicates import near_duplicate_groups
+from medical_gans.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.formats import image_stem, image_suffix, visible_files
 from medical_gans.io.nodules import read_lung_patches, read_nodules
@@ -227,10 +227,8 @@ def split_patches(
     return AnomalySplit(train, validation, test, left_out=patches.select(np.flatnonzero((side < 0) & nodule)))
 
 
-class NormalViews(Dataset):
+class NormalViews(EpochViews):
     """Patches drawn at random, in one of the eight symmetries of a square, shifted by a few voxels.
-
-    A view is a function of (seed, epoch, index) alone, so that a resumed run sees the same ones.
 
     Args:
         patches: normal ones.
@@ -243,20 +241,13 @@ class NormalViews(Dataset):
     def __init__(
         self, patches: LungPatches, *, views_per_epoch: int, symmetries: bool = True, shift: int = 2, seed: int = 0
     ) -> None:
+        super().__init__(views_per_epoch, seed)
         self.images = patches.images()
-        self.views_per_epoch, self.symmetries, self.shift, self.seed = views_per_epoch, symmetries, shift, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the views of this epoch from now on."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.views_per_epoch
+        self.symmetries, self.shift = symmetries, shift
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``image`` ``(1, rows, columns)`` in [-1, 1]."""
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = self.random(index)
         image = self.images[int(rng.integers(len(self.images)))]
         if self.symmetries:
             image = torch.rot90(image, int(rng.integers(4)), (1, 2))

@@ -14,6 +14,11 @@ _BIDS_SUBJECT = re.compile(r"sub-([a-z0-9]+)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s_.\-]+")
 
 
+def file_name(text: str) -> str:
+    """A text as the name of a file that every system takes and none hides."""
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "case"
+
+
 def unique_names(located: Sequence[Located]) -> list[str]:
     """One name per case: its own, with the folders before it where that says too little.
 
@@ -80,15 +85,11 @@ def _depths(located: Sequence[Located]) -> list[int]:
 
 
 def _names(located: Sequence[Located], depths: Sequence[int]) -> list[str]:
-    return [_file_name("_".join(one.parts[-depth:])) for one, depth in zip(located, depths, strict=True)]
+    return [file_name("_".join(one.parts[-depth:])) for one, depth in zip(located, depths, strict=True)]
 
 
 def _place(one: Located) -> str:
-    return _file_name("_".join(one.parts)).casefold()
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "case"
+    return file_name("_".join(one.parts)).casefold()
 
 
 def _has_digit(pieces: Sequence[str]) -> bool:

@@ -25,14 +25,8 @@ def read_datalist(path: Path, role: str = "mr") -> list[Located]:
     Raises:
         InputError: no JSON, no known section, an unknown key, or an image that does not exist.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is no readable JSON data list ({error}). Needed: {_EXAMPLE}") from error
-    sections = {"inference": content} if isinstance(content, list) else content
-    if not isinstance(sections, dict) or not set(SECTIONS) & sections.keys():
-        raise InputError(f"{path} has none of the sections {', '.join(SECTIONS)}. Needed: {_EXAMPLE}")
-    cases = [case for section in SECTIONS for case in _section(path, section, sections.get(section) or [], role)]
+    sections = read_sections(path, "readable JSON data list", _EXAMPLE)
+    cases = [case for section, content in sections.items() for case in _section(path, section, content, role)]
     missing = [str(image) for case in cases for image in case.images.values() if not image.exists()]
     if missing:
         raise InputError(
@@ -40,6 +34,27 @@ def read_datalist(path: Path, role: str = "mr") -> list[Located]:
             "Paths are relative to the JSON file."
         )
     return cases
+
+
+def read_sections(path: Path, expected: str, example: str) -> dict[str, Any]:
+    """What stands in each of `SECTIONS`, in their order; empty lists where nothing does.
+
+    Args:
+        path: JSON file; one plain list is the section ``inference``.
+        expected: what the file should be, for the message of an error.
+        example: a data list of the kind that is needed.
+
+    Raises:
+        InputError: no JSON, or no known section.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is no {expected} ({error}). Needed: {example}") from error
+    sections = {"inference": content} if isinstance(content, list) else content
+    if not isinstance(sections, dict) or not set(SECTIONS) & sections.keys():
+        raise InputError(f"{path} has none of the sections {', '.join(SECTIONS)}. Needed: {example}")
+    return {section: sections.get(section) or [] for section in SECTIONS}
 
 
 def _section(path: Path, section: str, content: Any, role: str) -> Iterable[Located]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from medical_gans.errors import InputError
-from medical_gans.io.datalist import SECTIONS
+from medical_gans.io.case_names import file_name
+from medical_gans.io.datalist import read_sections
 from medical_gans.io.formats import holds_dicom_images, image_stem, image_suffix, visible_entries
 
 _EXAMPLE = '{"training": [{"image": {"FLAIR": "a/flair.nii.gz"}, "label": "a/lesion.nii.gz"}]}'
@@ -152,19 +153,12 @@ class _Search:
                 f"Case {name} has no label map '{self.label}'; every labelled case needs one. "
                 f"Add {self.label}.nii.gz, or name yours with label."
             )
-        return SequenceCase(_safe(name), tuple(found.values()), label, mask)
+        return SequenceCase(file_name(name), tuple(found.values()), label, mask)
 
     def in_datalist(self, path: Path) -> Iterator[SequenceCase]:
         """Cases of all sections of a data list."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path} is no folder and no readable data list ({error}). Needed: {_EXAMPLE}") from error
-        sections = {"inference": content} if isinstance(content, list) else content
-        if not isinstance(sections, dict) or not set(SECTIONS) & sections.keys():
-            raise InputError(f"{path} has none of the sections {', '.join(SECTIONS)}. Needed: {_EXAMPLE}")
-        entries = [entry for section in SECTIONS for entry in sections.get(section) or []]
-        for number, entry in enumerate(entries):
+        sections = read_sections(path, "folder and no readable data list", _EXAMPLE)
+        for number, entry in enumerate(chain.from_iterable(sections.values())):
             yield self._of_entry(path, number, entry)
 
     def _of_entry(self, path: Path, number: int, entry: Any) -> SequenceCase:
@@ -220,7 +214,3 @@ def _beside(datalist: Path, file: Any) -> Path | None:
     if not path.exists():
         raise InputError(f"{datalist} names {file}, which does not exist. Paths are relative to the data list.")
     return path
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.\-]+", "_", name).strip("._") or "case"
