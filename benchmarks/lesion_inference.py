@@ -68,6 +68,7 @@ def seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def measure_speed(given: argparse.Namespace) -> None:
+    """Print the time of a segmentation and the share that is spent in convolutions."""
     clock = time.perf_counter if given.clock == "wall" else time.process_time
     segmentation = segmentation_of(given)
     array = brain(tuple(given.shape))
@@ -93,6 +94,7 @@ def measure_speed(given: argparse.Namespace) -> None:
 
 
 def _peak(given: argparse.Namespace, folder: str, results: multiprocessing.Queue) -> None:
+    """Put GiB at the peak, above those of the process before, into `results`."""
     torch.set_num_threads(given.threads)
     segmentation = segmentation_of(given)
     page = resource.getpagesize()
@@ -104,6 +106,7 @@ def _peak(given: argparse.Namespace, folder: str, results: multiprocessing.Queue
 
 
 def measure_memory(given: argparse.Namespace) -> None:
+    """Print the peak memory of reading and segmenting a volume on disk."""
     with tempfile.TemporaryDirectory() as folder:
         for number in range(given.channels):
             save_volume(Path(folder, f"channel{number}.nii.gz"), brain(tuple(given.shape)), np.eye(4))
@@ -117,6 +120,7 @@ def measure_memory(given: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Measure speed and memory of the chosen network, and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", choices=tuple(OPTIONS), default="UNet")
     parser.add_argument("--shape", type=int, nargs=3, default=(240, 240, 155), help="voxels of the volume, of 1 mm")

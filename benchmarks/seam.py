@@ -33,6 +33,7 @@ def generators(weights: str | None, width: int, blocks: int) -> dict[str, nn.Mod
 
 
 def main() -> None:
+    """Translate the head whole and in tiles with each generator, and print by how much they differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", help="weights file; random weights of each norm without it")
     parser.add_argument("--width", type=int, default=16)

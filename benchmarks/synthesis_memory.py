@@ -27,6 +27,7 @@ def head(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def main() -> None:
+    """Run the command on a large head, and print its peak memory and time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", type=int, nargs=3, default=(512, 512, 400))
     parser.add_argument("--planes", default="axial,coronal,sagittal")

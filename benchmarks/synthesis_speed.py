@@ -82,6 +82,7 @@ def network_shares(synthesis: SliceSynthesis, mr: Volume, clock: Callable[[], fl
 
 
 def main() -> None:
+    """Time the network, the synthesis and a whole case, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=16, help="channels of the generator's first layer")
     parser.add_argument("--blocks", type=int, default=6, help="residual blocks")

@@ -60,11 +60,22 @@ def seed_everything(seed: int) -> None:
 
 
 def epoch_loader(dataset: Dataset, batch_size: int, workers: int = 0) -> DataLoader:
-    """Loader in fixed order (the data set draws at random itself), shared among the processes of a group."""
-    sampler: DistributedSampler | None = (
-        DistributedSampler(dataset, shuffle=False) if distributed.is_initialized() else None
-    )
-    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=True)
+    """Loader in fixed order (the data set draws at random itself), shared among the processes of a group.
+
+    Raises:
+        SettingError: the views of an epoch do not fill one batch of each process.
+    """
+    processes = distributed.get_world_size() if distributed.is_initialized() else 1
+    sampler: DistributedSampler | None = DistributedSampler(dataset, shuffle=False) if processes > 1 else None
+    loader = DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=workers, drop_last=True)
+    if not len(loader):
+        views = len(dataset)  # type: ignore[arg-type]
+        each = f" in each of {processes} processes" if processes > 1 else ""
+        raise SettingError(
+            f"views_per_epoch is {views}, but a step takes {batch_size} views (batch_size){each}: nothing would be "
+            f"trained. Set views_per_epoch to {batch_size * processes} or more, or a smaller batch_size."
+        )
+    return loader
 
 
 class StepTrainer(Trainer):

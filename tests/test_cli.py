@@ -250,7 +250,7 @@ def test_phantom_writes_both_sides_of_a_change_of_scanner(tmp_path):
     for domain, sequence in (("source", "GRE"), ("target", "SWI")):
         words = ["--layout", f"haemorrhage_{domain}", "--patients", "1", "--spacing", "6"]
         assert cli.main(["phantom", "--output_dir", str(tmp_path / domain), *words]) == 0
-        names = {path.name for path in (tmp_path / domain / "head_000").iterdir()}
+        names = {path.name for path in (tmp_path / domain / f"{domain}_s0_head_000").iterdir()}
         assert {f"{sequence}.nii.gz", "T1w.nii.gz", "lesion.nii.gz", "brainmask.nii.gz"} <= names
 
 

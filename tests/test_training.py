@@ -154,6 +154,12 @@ def test_unknown_key_metric_is_named(tmp_path):
         train(tmp_path, 1, key_metric="psnr")
 
 
+def test_an_epoch_without_a_whole_batch_is_refused():
+    assert len(epoch_loader(Views(4), 4)) == 1
+    with pytest.raises(SettingError, match=r"views_per_epoch is 3, but a step takes 4 .*views_per_epoch to 4 or more"):
+        epoch_loader(Views(3), 4)
+
+
 def test_output_is_what_experiment_trackers_read(tmp_path):
     from monai.handlers import from_engine
 

@@ -33,6 +33,8 @@ def write_lesion_dataset(
 ) -> Path:
     """Write heads with haemorrhages: `<patient>/<sequence>.nii.gz`, `lesion.nii.gz` and `brainmask.nii.gz`.
 
+    A patient is named by `case_name`, so that no two patients of different data sets have one name.
+
     The form of Kamnitsas et al. (IPMI 2017): the target's scanner has susceptibility weighting where the
     source's has a gradient echo. Equal seeds give equal patients in both domains, with equal masks; only
     the scanner differs. Masks are uint8; `lesion` holds the haemorrhages as they are, without their blooming.
@@ -65,8 +67,13 @@ def write_lesion_dataset(
         for index in range(patients):
             findings = lesion_patient(seed, index, spacing)
             visit = np.random.default_rng([seed, index, 1 + list(SCANNERS).index(domain)])
-            _write_patient(new / f"head_{index:03d}", findings, scanner, names, visit)
+            _write_patient(new / case_name(domain, seed, index), findings, scanner, names, visit)
     return target
+
+
+def case_name(domain: str, seed: int, index: int) -> str:
+    """Folder of a patient, such as ``source_s4_head_000``: an evaluation knows by it who was seen in training."""
+    return f"{domain}_s{seed}_head_{index:03d}"
 
 
 def lesion_patient(seed: int, index: int, spacing: float | Sequence[float] = 2.0) -> Findings:

@@ -67,15 +67,8 @@ def write_case_report(
         InputError: the arrays are not all of one shape.
         OutputError: the folder cannot be written.
     """
-    given = {
-        "synthetic_ct": synthetic_ct,
-        "reference": reference,
-        "mask": mask,
-        "deviation": standard_deviation,
-    }
-    for kind, array in given.items():
-        if array is not None and array.shape != mr.shape:
-            raise InputError(f"{name}: {kind} has shape {array.shape} but the MR has {mr.shape}; both need one grid.")
+    others = {"synthetic_ct": synthetic_ct, "reference": reference, "mask": mask, "deviation": standard_deviation}
+    _check_one_grid(name, mr, others)
     place = check_writable(Path(folder) / CASES_FOLDER / name)
     volumes = CaseVolumes.from_stored(
         mr,
@@ -85,25 +78,15 @@ def write_case_report(
         mask=mask,
         standard_deviation=standard_deviation,
     )
-    for draw in (overview, contact_sheet, histogram, thumbnail):
-        draw(volumes, place / f"{draw.__name__}.png")
-    for kind, (picture, _) in (pictures or {}).items():
-        picture(volumes, place / f"{kind}.png")
-    _write_record(
-        place,
-        {
-            "name": name,
-            "status": "warning" if warnings else "done",
-            "shape": mr.shape,
-            "spacing": np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).round(4).tolist(),
-            "warnings": list(warnings),
-            "metrics": dict(metrics or {}),
-            "inputs": dict(inputs or {}),
-            "seconds": dict(seconds or {}),
-            "tables": {title: list(rows) for title, rows in (tables or {}).items()},
-            "more_pictures": {kind: caption for kind, (_, caption) in (pictures or {}).items()},
-        },
-    )
+    more = pictures or {}
+    drawings = {draw.__name__: draw for draw in (overview, contact_sheet, histogram, thumbnail)}
+    for kind, draw in (drawings | {kind: draw for kind, (draw, _) in more.items()}).items():
+        draw(volumes, place / f"{kind}.png")
+    record = _record(name, warnings, metrics, inputs, seconds, tables)
+    record["shape"] = mr.shape
+    record["spacing"] = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).round(4).tolist()
+    record["more_pictures"] = {kind: caption for kind, (_, caption) in more.items()}
+    _write_record(place, record)
     return place
 
 
@@ -133,19 +116,8 @@ def write_record(
         OutputError: the folder cannot be written.
     """
     place = check_writable(Path(folder) / CASES_FOLDER / name)
-    _write_record(
-        place,
-        {
-            "name": name,
-            "status": "warning" if warnings else "done",
-            "warnings": list(warnings),
-            "metrics": dict(metrics or {}),
-            "inputs": dict(inputs or {}),
-            "seconds": dict(seconds or {}),
-            "tables": {title: list(rows) for title, rows in (tables or {}).items()},
-            "pictures": dict(pictures),
-        },
-    )
+    record = _record(name, warnings, metrics, inputs, seconds, tables)
+    _write_record(place, {**record, "pictures": dict(pictures)})
     return place
 
 
@@ -165,6 +137,32 @@ def case_records(folder: str | Path) -> list[dict[str, Any]]:
     """Records of all cases under an output folder, by name."""
     found = sorted((Path(folder) / CASES_FOLDER).glob(f"*/{_RECORD}"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
+
+
+def _check_one_grid(name: str, mr: np.ndarray, others: Mapping[str, np.ndarray | None]) -> None:
+    for kind, array in others.items():
+        if array is not None and array.shape != mr.shape:
+            raise InputError(f"{name}: {kind} has shape {array.shape} but the MR has {mr.shape}; both need one grid.")
+
+
+def _record(
+    name: str,
+    warnings: Sequence[str],
+    metrics: Mapping[str, float] | None,
+    inputs: Mapping[str, str] | None,
+    seconds: Mapping[str, float] | None,
+    tables: Mapping[str, Sequence[Mapping[str, str]]] | None,
+) -> dict[str, Any]:
+    """What every case that was done has."""
+    return {
+        "name": name,
+        "status": "warning" if warnings else "done",
+        "warnings": list(warnings),
+        "metrics": dict(metrics or {}),
+        "inputs": dict(inputs or {}),
+        "seconds": dict(seconds or {}),
+        "tables": {title: list(rows) for title, rows in (tables or {}).items()},
+    }
 
 
 def _write_record(place: Path, record: Mapping[str, Any]) -> None:

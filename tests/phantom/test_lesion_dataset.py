@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from medical_gans.errors import OutputError, SettingError
+from medical_gans.io.sequences import find_sequence_cases
 from medical_gans.phantom import Tissue, head, write_lesion_dataset
 from medical_gans.phantom.findings import STAGES
 from medical_gans.phantom.lesion_dataset import CHANNELS, lesion_patient
@@ -34,13 +35,23 @@ def healthy(patient):
     return phantom.tissues(patient.maps.grid), TissueMaps.of(phantom, patient.maps.grid)
 
 
+def cases(domain):
+    return [f"{domain}_s3_head_{number:03d}" for number in range(2)]
+
+
+def test_patients_of_different_data_sets_never_share_a_name(folders, tmp_path):
+    other = write_lesion_dataset(tmp_path / "other", 2, 4, domain="target", spacing=COARSE)
+    names = [[case.name for case in find_sequence_cases(one, ["T1w"])] for one in (*folders.values(), other)]
+    assert names == [cases("source"), cases("target"), ["target_s4_head_000", "target_s4_head_001"]]
+
+
 def read(path):
     return np.asarray(nib.load(path).dataobj)
 
 
 @pytest.mark.parametrize("domain", list(CHANNELS))
 def test_patient_holds_each_channel_and_both_masks_on_one_grid(folders, domain):
-    for case in ("head_000", "head_001"):
+    for case in cases(domain):
         names = {path.name for path in (folders[domain] / case).iterdir()}
         assert names == {f"{name}.nii.gz" for name in (*CHANNELS[domain], "lesion", "brainmask")}
         images = [nib.load(folders[domain] / case / name) for name in sorted(names)]
@@ -52,24 +63,25 @@ def test_patient_holds_each_channel_and_both_masks_on_one_grid(folders, domain):
 
 
 def test_equal_seeds_give_equal_patients_to_both_scanners(folders):
-    for case in ("head_000", "head_001"):
+    for pair in zip(cases("source"), cases("target"), strict=True):
+        source, target = (folders[domain] / case for domain, case in zip(("source", "target"), pair, strict=True))
         for mask in ("lesion.nii.gz", "brainmask.nii.gz"):
-            np.testing.assert_array_equal(read(folders["source"] / case / mask), read(folders["target"] / case / mask))
-        source, target = (read(folders[domain] / case / "T2w.nii.gz") for domain in CHANNELS)
+            np.testing.assert_array_equal(read(source / mask), read(target / mask))
+        source, target = (read(one / "T2w.nii.gz") for one in (source, target))
         assert (source != target).mean() > 0.5
 
 
 def test_seed_decides_every_voxel_and_patients_differ(folders, tmp_path):
     again = write_lesion_dataset(tmp_path / "again", 1, 3, domain="target", spacing=COARSE)
     for name in CHANNELS["target"]:
-        first, second = (folders["target"] / case / f"{name}.nii.gz" for case in ("head_000", "head_001"))
-        np.testing.assert_array_equal(read(again / "head_000" / f"{name}.nii.gz"), read(first))
+        first, second = (folders["target"] / case / f"{name}.nii.gz" for case in cases("target"))
+        np.testing.assert_array_equal(read(again / cases("target")[0] / f"{name}.nii.gz"), read(first))
         assert (read(first) != read(second)).mean() > 0.3
 
 
 def test_any_sequences_of_a_scanner_can_be_asked_for(tmp_path):
     made = write_lesion_dataset(tmp_path / "set", 1, domain="source", spacing=COARSE, sequences=["SWI", "FLAIR"])
-    names = {path.name for path in (made / "head_000").iterdir()}
+    names = {path.name for path in (made / "source_s0_head_000").iterdir()}
     assert names == {"SWI.nii.gz", "FLAIR.nii.gz", "lesion.nii.gz", "brainmask.nii.gz"}
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from medical_gans.errors import InputError
+from medical_gans.io.case_names import file_name
 from medical_gans.io.nodules.patches import NodulePatches, check_ratings
 from medical_gans.io.nodules.resampling import check_extent, resampled
 
 _NEEDED = ("hu", "malignancy", "patient")
-_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 def read_archive(path: Path, size: int, spacing: float | None, window: tuple[float, float]) -> NodulePatches:
@@ -50,7 +49,7 @@ def read_archive(path: Path, size: int, spacing: float | None, window: tuple[flo
         made,
         check_ratings(arrays["malignancy"], path),
         patient,
-        np.array([f"{_UNSAFE.sub('_', one)}_{int(index):04d}" for one, index in zip(patient, number, strict=True)]),
+        np.array([file_name(f"{one}_{int(index):04d}") for one, index in zip(patient, number, strict=True)]),
         (float("nan"),) * 2 if spacing is None else (float(spacing),) * 2,
     )
 

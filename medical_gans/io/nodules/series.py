@@ -6,7 +6,6 @@ import csv
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medical_gans.errors import InputError
+from medical_gans.io.case_names import file_name
 from medical_gans.io.formats import has_dicom_prefix, holds_dicom_images, image_stem, image_suffix
 from medical_gans.io.nodules.ct_patches import check_lung_ct, patch_at
 from medical_gans.io.nodules.patches import NodulePatches, check_ratings
@@ -23,8 +23,6 @@ from medical_gans.io.volumes import Volume, read_volume
 from medical_gans.io.writing import whole_file
 
 logger = logging.getLogger(__name__)
-
-_UNSAFE = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def read_marked(
     names = []
     for patient in patients:
         count[patient] = count.get(patient, 0) + 1
-        names.append(f"{_UNSAFE.sub('_', patient)}_{count[patient]:04d}")
+        names.append(file_name(f"{patient}_{count[patient]:04d}"))
     return NodulePatches(
         np.stack(made),
         check_ratings(np.array([one.rating for one in kept]), images),
