@@ -47,12 +47,24 @@ class DomainDiscriminator(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Maps ``(batch, channel, *spatial)`` of one batch to logits ``(batch, 1, *half the common grid)``."""
         common = max((map_.shape[2:] for map_ in features), key=lambda size: tuple(size))
-        mode = {3: "linear", 4: "bilinear", 5: "trilinear"}[features[0].ndim]
-        seen = torch.zeros((), device=features[0].device)
+        crop = self.crop if min(common) > 2 * self.crop else 0
+        by_grid: dict[torch.Size, Tensor] = {}
         for mix, map_ in zip(self.mix, features, strict=True):
+            grid = map_.shape[2:]
+            if grid == common and crop:
+                inside: tuple = tuple(slice(crop, edge - crop) for edge in common)
+                map_ = map_[(..., *inside)]
             mixed = mix(map_)
-            seen = seen + (mixed if mixed.shape[2:] == common else interpolate(mixed, size=common, mode=mode))
-        if self.crop and min(common) > 2 * self.crop:
-            inside: tuple = tuple(slice(self.crop, edge - self.crop) for edge in common)
-            seen = seen[(..., *inside)]
+            by_grid[grid] = by_grid[grid] + mixed if grid in by_grid else mixed
+        finest = by_grid.pop(common)
+        seen = sum((_resampled(mixed, common, crop) for mixed in by_grid.values()), start=finest)
         return self.body(seen)
+
+
+def _resampled(map_: Tensor, size: Sequence[int], crop: int) -> Tensor:
+    """As `interpolate` with its border left out, one axis after the other: much less work for a CPU in 3D."""
+    for axis, edge in enumerate(size, start=2):
+        each = torch.eye(map_.shape[axis], dtype=map_.dtype, device=map_.device)
+        weights = interpolate(each[None], size=edge, mode="linear")[0][:, crop : edge - crop]
+        map_ = (map_.movedim(axis, -1) @ weights).movedim(-1, axis)
+    return map_

@@ -48,13 +48,15 @@ def test_feature_maps_are_judged_on_the_finest_grid():
     assert logits.shape == (2, 1, 5, 5, 5)  # 12 less a border of 1, halved
 
 
-def test_mixing_before_resampling_is_concatenation_after_it():
-    judge = DomainDiscriminator([3, 5], width=4, layers=1, crop=0).eval()
-    fine, coarse = torch.randn(1, 3, 8, 8, 8), torch.randn(1, 5, 4, 4, 4)
-    together = torch.cat([fine, torch.nn.functional.interpolate(coarse, size=(8, 8, 8), mode="trilinear")], 1)
+@pytest.mark.parametrize("crop", [0, 1, 2])
+def test_mixing_before_resampling_is_concatenation_and_cropping_after_it(crop):
+    judge = DomainDiscriminator([3, 5, 2], width=4, layers=1, crop=crop).eval()
+    maps = [torch.randn(1, 3, 8, 9, 10), torch.randn(1, 5, 4, 5, 5), torch.randn(1, 2, 4, 5, 5)]
+    resampled = [torch.nn.functional.interpolate(map_, size=(8, 9, 10), mode="trilinear") for map_ in maps]
+    inside = torch.cat(resampled, 1)[..., crop : 8 - crop, crop : 9 - crop, crop : 10 - crop]
     weight = torch.cat([mix.weight for mix in judge.mix], 1)
-    expected = judge.body(torch.nn.functional.conv3d(together, weight))
-    torch.testing.assert_close(judge([fine, coarse]), expected, rtol=1e-4, atol=1e-5)
+    expected = judge.body(torch.nn.functional.conv3d(inside, weight))
+    torch.testing.assert_close(judge(maps), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_bad_choices_are_refused_in_plain_words():
