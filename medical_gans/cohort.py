@@ -23,7 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from medical_gans import __version__
 from medical_gans.errors import InputError, UserError
 from medical_gans.io import check_writable
-from medical_gans.report import Manifest, write_failed_case, write_page
+from medical_gans.report import Manifest, skip_case, write_page
 
 Progress = Callable[[int, int], None]
 """Called with the parts done so far and the number of all parts."""
@@ -164,13 +164,7 @@ class CohortEvaluator(Evaluator, ABC):
             self._stopped_by = error
             self.terminate()
             return
-        reason = str(error)
-        if not isinstance(error, UserError):
-            reason = f"unexpected {type(error).__name__}: {error}"
-            logger.error("%s failed unexpectedly", case.name, exc_info=error)
-        self.failures[case.name] = reason
-        logger.error("%s is skipped: %s", case.name, reason)
-        write_failed_case(self.output_dir, case.name, reason)
+        self.failures[case.name] = skip_case(self.output_dir, case.name, error)
 
     def _out_of_memory(self, case: Any, error: Exception) -> InputError | None:
         """A sentence in place of what Python and torch raise when the memory does not suffice."""

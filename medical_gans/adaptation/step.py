@@ -14,7 +14,7 @@ from medical_gans.adaptation.taps import FeatureTaps
 from medical_gans.errors import SettingError
 from medical_gans.networks import fast_layout
 from medical_gans.parallel import average_gradients, share_weights
-from medical_gans.schedules import continue_schedule, flat_then_linear
+from medical_gans.schedules import continue_descent, descent_state, flat_then_linear_schedules
 
 
 def ramp(epoch: float, start: float, end: float, highest: float) -> float:
@@ -99,12 +99,7 @@ class AdaptationStep:
             self.optimisers["discriminator"] = torch.optim.Adam(parameters, discriminator_learning_rate)
         for network in self._networks().values():
             share_weights(network)
-        self.schedules = {
-            name: torch.optim.lr_scheduler.LambdaLR(
-                optimiser, lambda epoch: flat_then_linear(epoch, flat_epochs, decay_epochs)
-            )
-            for name, optimiser in self.optimisers.items()
-        }
+        self.schedules = flat_then_linear_schedules(self.optimisers, flat_epochs, decay_epochs)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.steps = 0
         self.images: dict[str, Tensor] = {}
@@ -203,9 +198,7 @@ class AdaptationStep:
         return {
             "networks": {name: network.state_dict() for name, network in self._networks().items()},
             "averaged": self.averaged.state_dict(),
-            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
-            "schedules": {n: {"last_epoch": s.last_epoch} for n, s in self.schedules.items()},
-            "scaler": self.scaler.state_dict(),
+            **descent_state(self.optimisers, self.schedules, self.scaler),
             "steps": self.steps,
         }
 
@@ -214,10 +207,7 @@ class AdaptationStep:
         for name, network in self._networks().items():
             network.load_state_dict(state["networks"][name])
         self.averaged.load_state_dict(state["averaged"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-            continue_schedule(self.schedules[name], state["schedules"][name]["last_epoch"])
-        self.scaler.load_state_dict(state["scaler"])
+        continue_descent(state, self.optimisers, self.schedules, self.scaler)
         self.steps = state["steps"]
 
 

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medical_gans.losses import adversarial_objective, r1_penalty, r2_penalty
 from medical_gans.networks import fast_layout
 from medical_gans.parallel import average_gradients, share_weights
-from medical_gans.schedules import continue_schedule, flat_then_linear
+from medical_gans.schedules import continue_descent, descent_state, flat_then_linear_schedules
 
 
 class TranslationStep:
@@ -83,12 +83,7 @@ class TranslationStep:
             "generators": torch.optim.Adam(groups, learning_rate, betas=moments),
             "discriminators": torch.optim.Adam(self.discriminators.parameters(), judges_rate, betas=moments),
         }
-        self.schedules = {
-            name: torch.optim.lr_scheduler.LambdaLR(
-                optimiser, lambda epoch: flat_then_linear(epoch, flat_epochs, decay_epochs)
-            )
-            for name, optimiser in self.optimisers.items()
-        }
+        self.schedules = flat_then_linear_schedules(self.optimisers, flat_epochs, decay_epochs)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.images: dict[str, Tensor] = {}
 
@@ -140,9 +135,7 @@ class TranslationStep:
             "generators": self.generators.state_dict(),
             "discriminators": self.discriminators.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
-            "schedules": {n: {"last_epoch": s.last_epoch} for n, s in self.schedules.items()},
-            "scaler": self.scaler.state_dict(),
+            **descent_state(self.optimisers, self.schedules, self.scaler),
             "steps": self.steps,
         }
 
@@ -151,10 +144,7 @@ class TranslationStep:
         self.generators.load_state_dict(state["generators"])
         self.discriminators.load_state_dict(state["discriminators"])
         self.averaged.load_state_dict(state["averaged"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-            continue_schedule(self.schedules[name], state["schedules"][name]["last_epoch"])
-        self.scaler.load_state_dict(state["scaler"])
+        continue_descent(state, self.optimisers, self.schedules, self.scaler)
         self.steps = state["steps"]
 
     def _fooling(self, name: str, fake: Tensor, real: Tensor) -> Tensor:

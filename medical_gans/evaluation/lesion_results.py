@@ -18,9 +18,7 @@ from medical_gans.evaluation.lesion_tables import (
     write_csv,
     write_json,
 )
-from medical_gans.evaluation.nodule_page import write_nodule_page
-from medical_gans.evaluation.nodule_tables import Table
-from medical_gans.report import Manifest
+from medical_gans.report import Manifest, Table, write_results_page
 
 PICTURES = "pictures"
 ALL = "all patients"
@@ -92,11 +90,12 @@ def write_findings(folder: Path, findings: Findings, manifest: Manifest, seed: i
     write_json(
         folder / "metrics.json", scores, bootstraps, comparisons, findings.spaces, used=findings.roles, seed=seed
     )
-    write_nodule_page(
+    write_results_page(
         folder / "report.html",
         "Brain lesions: evaluation",
-        sentences=[*lost_words(scores), *findings.notes, *manifest.warnings],
+        sentences=[*lost_words(scores), *findings.notes],
         sections=[*matter, *charts, *domains, *space, *means, *patients, *findings.outlines],
+        warnings=manifest.warnings,
         definitions=DEFINITIONS | TERMS,
         settings=manifest.settings,
     )

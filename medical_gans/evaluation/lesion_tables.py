@@ -11,8 +11,8 @@ from typing import Any
 from medical_gans.evaluation.lesion_features import FeaturePicture
 from medical_gans.evaluation.lesion_figures import DEFINITIONS, TERMS, Bootstrap, Comparison, Estimate, Scores
 from medical_gans.evaluation.lesion_methods import shown_file
-from medical_gans.evaluation.nodule_tables import Table
 from medical_gans.io.writing import whole_file
+from medical_gans.report import Table
 from medical_gans.report.redaction import publishable
 
 _TITLES = {

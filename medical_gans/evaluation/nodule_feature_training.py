@@ -14,16 +14,14 @@ from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError
 from medical_gans.evaluation.nodule_classification import Budget, images_of, malignancy_logits, train_classifier
 from medical_gans.evaluation.nodule_output import check_own_output
-from medical_gans.evaluation.nodule_page import write_nodule_page
 from medical_gans.evaluation.nodule_pictures import roc_curves
 from medical_gans.evaluation.nodule_sources import JUDGED
-from medical_gans.evaluation.nodule_tables import Table
 from medical_gans.evaluation.nodule_usefulness import REAL, Interval, auc_intervals
 from medical_gans.io.nodules import NodulePatches, require_classes, split_by_patient
 from medical_gans.io.writing import whole_folder
 from medical_gans.metrics.radiomics import radiomic_measures
 from medical_gans.networks.nodule_classifier import NoduleClassifier
-from medical_gans.report import Manifest, input_hashes
+from medical_gans.report import Manifest, Table, input_hashes, write_results_page
 
 _STAGE = "features"
 _EXTREME = 5.0
@@ -119,12 +117,11 @@ class NoduleFeatureTraining:
             save_weights(folder / "model.pt", network)
             self._card(network, training.spacing).save(folder / "model.pt")
             roc_curves(folder / "pictures" / "roc.png", {REAL: logits}, rated.label, {REAL: "test patients"})
-            write_nodule_page(
+            write_results_page(
                 folder / "report.html",
                 "Lung nodules: feature network",
                 sentences=[f"It learned from {len(training)} nodules of {len(np.unique(training.patient))} patients."],
                 sections=[malignancy, ("pictures/roc.png", "ROC curve of malignancy."), explained],
-                definitions={},
                 settings=self.manifest.settings,
             )
             self.manifest.write(folder)

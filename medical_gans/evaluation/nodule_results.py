@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from medical_gans.evaluation.nodule_figures import DEFINITIONS, FLOOR, Figures, Samples
-from medical_gans.evaluation.nodule_page import write_nodule_page
 from medical_gans.evaluation.nodule_pictures import ClosestPairs, beside, closest_pairs, roc_curves, scatter
 from medical_gans.evaluation.nodule_sources import JUDGED
 from medical_gans.evaluation.nodule_tables import (
-    Table,
     figure_tables,
     targets_table,
     usefulness_table,
@@ -21,7 +19,7 @@ from medical_gans.evaluation.nodule_tables import (
     write_json,
 )
 from medical_gans.evaluation.nodule_usefulness import Usefulness
-from medical_gans.report import Manifest
+from medical_gans.report import Manifest, Table, write_results_page
 
 TRAINING = "training patients"
 """What the tables call them: what a generator would reach that had learned their distribution."""
@@ -84,11 +82,12 @@ def write_findings(
         pictures = _pictures(folder / "pictures", findings, window, np.random.default_rng(seed))
     write_csv(folder / "metrics.csv", figures, useful)
     write_json(folder / "metrics.json", figures, useful, k=k, repeats=repeats)
-    write_nodule_page(
+    write_results_page(
         folder / "report.html",
         "Lung nodules: evaluation",
-        sentences=[*_sentences(repeats, k), *manifest.warnings],
+        sentences=_sentences(repeats, k),
         sections=[wanted, *of_classifiers, *pictures, *figure_tables(figures, intervals=True)],
+        warnings=manifest.warnings,
         definitions=DEFINITIONS,
         settings=manifest.settings,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from tqdm import tqdm
 from medical_gans.checkpoints import WeightsCard
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.nodules import CLASSES, NodulePatches
-from medical_gans.io.nodules.patch_files import read_patch
+from medical_gans.io.nodules.generated import read_samples, read_samples_table
 from medical_gans.sampling import NoduleSampler, load_nodule_sampler
 
 JUDGED = {0: CLASSES[0], 1: CLASSES[1]}
 """Labels that are judged; indeterminate nodules only help to learn."""
 _SAME_MM = 1e-3
-_TABLE = "samples.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,19 +122,10 @@ def read_generated(folder: str | Path) -> GeneratedNodules:
     Raises:
         InputError: the folder or its table is missing, a nodule cannot be read, or their grids differ.
     """
-    table = Path(folder) / _TABLE
-    if not table.is_file():
-        raise InputError(f"{folder} holds no {_TABLE}. Give the output_dir of lung_nodule inference.")
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "class"} <= set(rows[0]):
-        raise InputError(f"{table} lists no nodules with file and class. Run lung_nodule inference again.")
-    found = [read_patch(table.parent / row["file"]) for row in tqdm(rows, desc="generated nodules", leave=False)]
-    grids = {(array.shape, tuple(np.round(spacing, 4))) for array, spacing in found}
-    if len(grids) > 1:
-        raise InputError(f"The nodules in {folder} differ in size or spacing. Give those of one inference run.")
+    rows = read_samples_table(folder)
+    hounsfield, spacing = read_samples(folder, [row["file"] for row in rows])
     labels = [CLASSES.index(row["class"]) if row["class"] in CLASSES else -1 for row in rows]
-    return GeneratedNodules(np.stack([array for array, _ in found]), np.array(labels), found[0][1])
+    return GeneratedNodules(hounsfield, np.array(labels), spacing)
 
 
 def check_same_patches(real: NodulePatches, generated: GeneratedNodules, name: str) -> None:

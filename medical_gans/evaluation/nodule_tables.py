@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medical_gans.evaluation.nodule_figures import DEFINITIONS, FLOOR, Figures
 from medical_gans.evaluation.nodule_usefulness import REAL, Usefulness
 from medical_gans.io.writing import whole_file
+from medical_gans.report import Table
 from medical_gans.report.redaction import publishable
 
 TITLES = {
@@ -28,22 +28,6 @@ TITLES = {
 }
 _FORMS = {"frechet": ".2f", "frechet_ratio": ".2f"}
 FRECHET_RATIO_WANTED, SHARE_WANTED, MS_SSIM_WANTED, MEMORISATION_WANTED, AUC_WANTED = 2.0, 0.7, 0.05, 0.9, 0.07
-
-
-@dataclass(frozen=True)
-class Table:
-    """A heading, the names of the columns, and rows of text."""
-
-    heading: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def as_text(self) -> str:
-        """Columns below each other."""
-        lines = [self.columns, *self.rows]
-        widths = [max(len(line[place]) for line in lines) for place in range(len(self.columns))]
-        shown = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-        return "\n".join([self.heading, *shown])
 
 
 def figure_tables(figures: Figures, *, intervals: bool) -> list[Table]:

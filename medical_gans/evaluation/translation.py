@@ -31,14 +31,7 @@ from medical_gans.evaluation.sources import SyntheticCtSource
 from medical_gans.io import Case, check_writable
 from medical_gans.metrics import synthetic_ct_metrics
 from medical_gans.pairs import read_pair
-from medical_gans.report import (
-    Manifest,
-    case_records,
-    input_hashes,
-    write_case_report,
-    write_failed_case,
-    write_page,
-)
+from medical_gans.report import Manifest, case_records, input_hashes, skip_case, write_case_report, write_page
 from medical_gans.report.cases import CASES_FOLDER
 from medical_gans.report.manifest import sha256
 
@@ -173,13 +166,7 @@ class TranslationEvaluation:
         """Report a bad case; what no other case can escape is raised."""
         if len(self.cases) == 1 or (isinstance(error, UserError) and not isinstance(error, InputError)):
             raise error
-        reason = str(error)
-        if not isinstance(error, UserError):
-            reason = f"unexpected {type(error).__name__}: {error}"
-            logger.error("%s failed unexpectedly", case.name, exc_info=error)
-        logger.error("%s is skipped: %s", case.name, reason)
-        write_failed_case(self.output_dir, case.name, reason)
-        return reason
+        return skip_case(self.output_dir, case.name, error)
 
     def _of_all(self, mine: dict[str, Any], group: Any) -> dict[str, Any]:
         """What all processes found, in the order of the cases."""

@@ -19,7 +19,7 @@ from medical_gans.losses import (
 )
 from medical_gans.networks import fast_layout
 from medical_gans.parallel import average_gradients, own_noise, share_weights
-from medical_gans.schedules import continue_schedule, flat_then_linear
+from medical_gans.schedules import continue_descent, descent_state, flat_then_linear_schedules
 
 _CALIBRATION_BATCHES = 16
 PENALTIES = ("none", "r1", "r1_r2", "wgan_gp")
@@ -98,12 +98,7 @@ class AdversarialStep:
             "generator": torch.optim.Adam(self.generator.parameters(), learning_rate, betas=moments),
             "discriminator": torch.optim.Adam(self.discriminator.parameters(), judges_rate, betas=moments),
         }
-        self.schedules = {
-            name: torch.optim.lr_scheduler.LambdaLR(
-                optimiser, lambda epoch: flat_then_linear(epoch, flat_epochs, decay_epochs)
-            )
-            for name, optimiser in self.optimisers.items()
-        }
+        self.schedules = flat_then_linear_schedules(self.optimisers, flat_epochs, decay_epochs)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.steps = 0
         self.images: dict[str, Tensor] = {}
@@ -242,9 +237,7 @@ class AdversarialStep:
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
-            "schedules": {n: {"last_epoch": s.last_epoch} for n, s in self.schedules.items()},
-            "scaler": self.scaler.state_dict(),
+            **descent_state(self.optimisers, self.schedules, self.scaler),
             "steps": self.steps,
             "generator_loss": self._generator_loss,
         }
@@ -254,9 +247,6 @@ class AdversarialStep:
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.averaged.load_state_dict(state["averaged"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-            continue_schedule(self.schedules[name], state["schedules"][name]["last_epoch"])
-        self.scaler.load_state_dict(state["scaler"])
+        continue_descent(state, self.optimisers, self.schedules, self.scaler)
         self.steps = state["steps"]
         self._generator_loss = state["generator_loss"]

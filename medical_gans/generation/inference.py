@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from medical_gans.generation.page import write_page
 from medical_gans.generation.pictures import draw_grid
 from medical_gans.generation.samples import Sample
 from medical_gans.io import check_writable, whole_file, whole_folder
 from medical_gans.io.nodules import save_patch
-from medical_gans.report import Manifest
+from medical_gans.report import Manifest, write_results_page
 from medical_gans.sampling import NoduleSampler
 
 logger = logging.getLogger(__name__)
@@ -91,16 +90,21 @@ class NoduleInference:
         size = " x ".join(f"{edge:g}" for edge in self.sampler.spacing)
         low, high = self.sampler.window
         count = len(self.samples)
-        write_page(
+        write_results_page(
             self.output_dir / "report.html",
             "Generated lung nodules",
-            f"{count} nodule{'s' * (count > 1)}, voxels of {size} mm, in the folder nodules. samples.csv names the "
-            "latent seed of each: with the same weights, class and truncation it makes the same nodule again.",
-            {
-                "samples.png": f"At most {_SHOWN} of each class, with their numbers; {low:g} HU is black, {high:g} "
-                "white. The patient's front is at the top, the patient's right on the left."
-            },
-            self.manifest.settings,
+            sentences=[
+                f"{count} nodule{'s' * (count > 1)}, voxels of {size} mm, in the folder nodules. samples.csv names the "
+                "latent seed of each: with the same weights, class and truncation it makes the same nodule again."
+            ],
+            sections=[
+                (
+                    "samples.png",
+                    f"At most {_SHOWN} of each class, with their numbers; {low:g} HU is black, {high:g} "
+                    "white. The patient's front is at the top, the patient's right on the left.",
+                )
+            ],
+            settings=self.manifest.settings,
         )
         self.manifest.write(self.output_dir)
         logger.info("Nodules are in %s; begin with its report.html.", self.output_dir)

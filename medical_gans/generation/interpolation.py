@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from medical_gans.errors import SettingError
-from medical_gans.generation.page import write_page
 from medical_gans.generation.pictures import draw_gif, draw_grid
 from medical_gans.generation.samples import Sample
 from medical_gans.io import check_writable, whole_file
-from medical_gans.report import Manifest
+from medical_gans.report import Manifest, write_results_page
 from medical_gans.sampling import NoduleSampler
 
 logger = logging.getLogger(__name__)
@@ -122,17 +121,19 @@ class NoduleWalk:
 
     def _report(self, frames: int) -> None:
         low, high = self.sampler.window
-        write_page(
+        write_results_page(
             self.output_dir / "report.html",
             "A walk from nodule to nodule",
-            f"{len(self.stops)} nodules and {frames} frames between them, on great circles of the latent space. A "
-            "generator that has learned what nodules have in common changes them steadily; one that has learned single "
-            "nodules by heart jumps.",
-            {
-                "walk.gif": f"The whole walk; {low:g} HU is black, {high:g} white.",
-                "walk.png": "From stop to stop, in equal steps.",
-            },
-            self.manifest.settings,
+            sentences=[
+                f"{len(self.stops)} nodules and {frames} frames between them, on great circles of the latent space. A "
+                "generator that has learned what nodules have in common changes them steadily; one that has learned "
+                "single nodules by heart jumps."
+            ],
+            sections=[
+                ("walk.gif", f"The whole walk; {low:g} HU is black, {high:g} white."),
+                ("walk.png", "From stop to stop, in equal steps."),
+            ],
+            settings=self.manifest.settings,
         )
         self.manifest.write(self.output_dir)
         logger.info("The walk is in %s; begin with its report.html.", self.output_dir)

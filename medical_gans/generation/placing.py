@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from medical_gans.errors import SettingError
-from medical_gans.generation.page import write_page
 from medical_gans.generation.pictures import draw_placement
 from medical_gans.generation.samples import BOTH, requested_samples
 from medical_gans.io import Volume, check_writable, read_volume, save_volume, whole_folder
 from medical_gans.io.nodules import PATCH_AXES, check_inside, check_lung_ct, position_in_ras, read_patch, save_patch
 from medical_gans.placement import NoduleBody, nodule_body, place_nodule
-from medical_gans.report import Manifest, input_hashes
+from medical_gans.report import Manifest, input_hashes, write_results_page
 from medical_gans.sampling import NoduleSampler
 
 logger = logging.getLogger(__name__)
@@ -145,18 +144,23 @@ class NodulePlacement:
             logger.warning("%s", warning)
             self.manifest.add_warning(warning)
         position = ", ".join(f"{value:g}" for value in facts["position_ras_mm"])
-        write_page(
+        write_results_page(
             self.output_dir / "report.html",
             "A nodule placed into a CT",
-            f"A nodule of {facts['diameter_mm']:.1f} mm, with its centre at {position} mm (RAS: to the right, front, "
-            "up). The folder placed holds the CT with the nodule, its mask and the patch; away from the nodule the CT "
-            "is as it was.",
-            {
-                "placement.png": f"Three planes through the nodule; {_WINDOW[0]:g} HU is black, {_WINDOW[1]:g} white. "
-                "R, L, A, P, S, I: right, left, anterior, posterior, superior, inferior."
-            },
-            {**self.manifest.settings, **facts},
-            warnings,
+            sentences=[
+                f"A nodule of {facts['diameter_mm']:.1f} mm, with its centre at {position} mm (RAS: to the right, "
+                "front, up). The folder placed holds the CT with the nodule, its mask and the patch; away from the "
+                "nodule the CT is as it was."
+            ],
+            sections=[
+                (
+                    "placement.png",
+                    f"Three planes through the nodule; {_WINDOW[0]:g} HU is black, {_WINDOW[1]:g} white. "
+                    "R, L, A, P, S, I: right, left, anterior, posterior, superior, inferior.",
+                )
+            ],
+            warnings=warnings,
+            settings={**self.manifest.settings, **facts},
         )
         self.manifest.write(self.output_dir)
         logger.info("The CT with the nodule is in %s; begin with its report.html.", self.output_dir)

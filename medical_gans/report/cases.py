@@ -6,17 +6,20 @@ A cohort may be interrupted, continued or shared among processes: what is on dis
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medical_gans.errors import InputError
+from medical_gans.errors import InputError, UserError
 from medical_gans.io.writing import check_writable, whole_file
 from medical_gans.report.pictures import contact_sheet, histogram, overview, thumbnail
 from medical_gans.report.redaction import publishable
 from medical_gans.report.views import CaseVolumes
+
+logger = logging.getLogger(__name__)
 
 CASES_FOLDER = "report"
 _RECORD = "case.json"
@@ -131,6 +134,21 @@ def write_failed_case(folder: str | Path, name: str, reason: str, *, inputs: Map
     record = {"name": name, "status": "failed", "warnings": [reason], "inputs": dict(inputs or {})}
     _write_record(place, {**record, "metrics": {}, "seconds": {}})
     return place
+
+
+def skip_case(folder: str | Path, name: str, error: Exception) -> str:
+    """Log and record a case that failed, so that the others go on; gives back the reason.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    reason = str(error)
+    if not isinstance(error, UserError):
+        reason = f"unexpected {type(error).__name__}: {error}"
+        logger.error("%s failed unexpectedly", name, exc_info=error)
+    logger.error("%s is skipped: %s", name, reason)
+    write_failed_case(folder, name, reason)
+    return reason
 
 
 def case_records(folder: str | Path) -> list[dict[str, Any]]:

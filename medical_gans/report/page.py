@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from statistics import fmean, stdev
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from medical_gans.io.writing import whole_file
 from medical_gans.report.cases import CASES_FOLDER, case_records
-from medical_gans.report.redaction import publishable
+from medical_gans.report.frame import html_sentences, html_settings, html_table, write_framed
 from medical_gans.report.sheet import spoken
 
-RESEARCH_USE = "For research use only. Not a medical device; not for diagnosis or treatment."
+_WIDTH = 2140  # pixels: that of the pictures
 _UNITS = {"mae": "HU", "mean_error": "HU", "psnr": "dB"}
 _STATUS = {"done": "done", "warning": "look at warnings", "failed": "failed"}
 _LIGHTS = {"green": "done", "amber": "warning", "red": "failed"}
@@ -25,53 +23,6 @@ _CAPTIONS = {
     "contact_sheet": "Axial slices through the whole body.",
     "histogram": "Share of voxels by HU, logarithmic.",
 }
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c1f23; --faint: #68707a; --paper: #fff; --line: #dfe2e6;
-  --soft: #f5f6f8; --good: #1d7a3a; --warn: #a15c00; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7e7e4; --faint: #9aa1a9; --paper: #15171a;
-  --line: #30343a; --soft: #1d2024; --good: #7bd694; --warn: #f2b25c; --bad: #ff8f85; } }
-body { margin: 0 auto; max-width: 2140px; padding: 1.2rem 1.6rem; background: var(--paper);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: .2rem 0; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; border-top: 1px solid var(--line); padding-top: 1rem; }
-a { color: inherit; }
-.note, figcaption { color: var(--faint); font-size: .87rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; }
-th { font-size: .82rem; color: var(--faint); white-space: nowrap; }
-.n { text-align: right; }
-tfoot td { font-weight: 600; background: var(--soft); }
-img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
-td img { height: 64px; width: auto; max-width: none; }
-figure { margin: .8rem 0; }
-td.done { color: var(--good); }
-td.warning { color: var(--warn); }
-td.failed { color: var(--bad); }
-ul { margin: .4rem 0; padding: .6rem .6rem .6rem 1.8rem; background: var(--soft);
-  border-left: 4px solid var(--warn); }
-ul.failed { border-color: var(--bad); }
-"""
-
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<h1>$title</h1>
-<p class="note">$research $count</p>
-$summary
-$index
-$cases
-$settings
-</body>
-</html>
-""")
 
 
 def write_page(
@@ -94,22 +45,14 @@ def write_page(
     """
     records = case_records(folder)
     failed = sum(record["status"] == "failed" for record in records)
-    path = Path(folder) / "report.html"
-    with whole_file(path) as temporary:
-        temporary.write_text(
-            _PAGE.substitute(
-                title=escape(title),
-                style=_STYLE,
-                research=RESEARCH_USE,
-                count=f"{len(records)} case{'s' * (len(records) != 1)}, {failed} failed.",
-                summary=_plain_table(summary),
-                index=_index(records),
-                cases="".join(_section(record, number) for number, record in enumerate(records)),
-                settings=_settings(settings or {}),
-            ),
-            encoding="utf-8",
-        )
-    return path
+    sections = [_section(record, number) for number, record in enumerate(records)]
+    return write_framed(
+        Path(folder) / "report.html",
+        title,
+        [_plain_table(summary), _index(records), *sections, html_settings(settings or {})],
+        note=f"{len(records)} case{'s' * (len(records) != 1)}, {failed} failed.",
+        width=_WIDTH,
+    )
 
 
 def _index(records: Sequence[Mapping[str, Any]]) -> str:
@@ -140,9 +83,7 @@ def _section(record: Mapping[str, Any], number: int) -> str:
     if "shape" in record:
         shape, spacing = (" x ".join(f"{value:g}" for value in record[key]) for key in ("shape", "spacing"))
         parts.append(f'<p class="note">{shape} voxels of {spacing} mm</p>')
-    if record["warnings"]:
-        sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in record["warnings"])
-        parts.append(f'<ul class="{record["status"]}">{sentences}</ul>')
+    parts.append(html_sentences(record["warnings"], record["status"]))
     for title, rows in record.get("tables", {}).items():
         parts.append(f'<p class="note">{escape(title)}</p>{_plain_table(rows)}')
     if record["status"] != "failed":
@@ -159,20 +100,11 @@ def _picture(record: Mapping[str, Any], kind: str, number: int, *, link: bool = 
     return f'<a href="{source if link else f"#case{number}"}">{image}</a>'
 
 
-def _settings(settings: Mapping[str, Any]) -> str:
-    if not settings:
-        return ""
-    rows = [{"setting": name, "value": str(value)} for name, value in publishable(settings).items()]
-    return f"<details><summary>Settings</summary>{_plain_table(rows)}</details>"
-
-
 def _plain_table(rows: Sequence[Mapping[str, str | float]]) -> str:
     if not rows:
         return ""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    heads = "".join(f"<th>{_label(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(_cell(name, row.get(name)) for name in names) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    return html_table(map(_label, names), ([_cell(name, row.get(name)) for name in names] for row in rows))
 
 
 def _cell(name: str, value: str | float | None) -> str:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from medical_gans.errors import InputError
 from medical_gans.io.nodules import CLASSES
-from medical_gans.io.nodules.patch_files import read_patch
+from medical_gans.io.nodules.generated import read_samples, read_samples_table
 from medical_gans.turing_test.nodules import StudyNodules, as_slices, counts_by_label
-
-TABLE = "samples.csv"
 
 
 def choose_generated(folder: str | Path, number: int, malignancy: str, rng: np.random.Generator) -> StudyNodules:
@@ -29,7 +26,7 @@ def choose_generated(folder: str | Path, number: int, malignancy: str, rng: np.r
             few of a class.
         SettingError: see `nodules.counts_by_label`.
     """
-    rows = _rows(Path(folder))
+    rows = read_samples_table(folder)
     classes = np.array([row["class"] if row["class"] in CLASSES else "unknown" for row in rows])
     chosen: list[int] = []
     for label, count in counts_by_label(number, malignancy).items():
@@ -42,25 +39,11 @@ def choose_generated(folder: str | Path, number: int, malignancy: str, rng: np.r
                 "Set num_generated lower, or generate more."
             )
         chosen += rng.permutation(candidates)[:count].tolist()
-    found = [read_patch(Path(folder) / rows[index]["file"]) for index in chosen]
-    grids = {(array.shape, tuple(np.round(spacing, 4))) for array, spacing in found}
-    if len(grids) > 1:
-        raise InputError(f"The nodules in {folder} differ in size or spacing. Give those of one inference run.")
-    spacing = found[0][1]
+    files = [rows[index]["file"] for index in chosen]
+    hounsfield, spacing = read_samples(folder, files)
     return StudyNodules(
-        as_slices(np.rint([array for array, _ in found]).astype(np.int16)),
+        as_slices(np.rint(hounsfield).astype(np.int16)),
         [str(name) for name in classes[chosen]],
-        [rows[index]["file"] for index in chosen],
+        files,
         (spacing[0], spacing[1]),
     )
-
-
-def _rows(folder: Path) -> list[dict[str, str]]:
-    table = folder / TABLE
-    if not table.is_file():
-        raise InputError(f"{folder} holds no {TABLE}. Give the output_dir of lung_nodule inference.")
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "class"} <= set(rows[0]):
-        raise InputError(f"{table} lists no nodules with file and class. Run lung_nodule inference again.")
-    return rows

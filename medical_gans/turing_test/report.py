@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
-from string import Template
 
-from medical_gans.io.writing import whole_file
-from medical_gans.report.page import RESEARCH_USE
+from medical_gans.report import Table, write_results_page
 from medical_gans.turing_test.agreement import Agreement
 from medical_gans.turing_test.figures import DEFINITIONS, Figure
 
@@ -25,50 +22,18 @@ HEADS = {
     "seconds": "seconds per image",
 }
 
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Visual Turing Test</title>
-<style>
-:root { color-scheme: light dark; --ink: #1c1f23; --faint: #68707a; --paper: #fff; --line: #dfe2e6; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7e7e4; --faint: #9aa1a9; --paper: #15171a; --line: #30343a; } }
-body { margin: 0 auto; max-width: 1240px; padding: 1.2rem 1.6rem; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: .2rem 0; }
-h2 { font-size: 1.15rem; margin: 2rem 0 .4rem; }
-.note, caption { color: var(--faint); font-size: .87rem; text-align: left; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-td small { color: var(--faint); }
-tr.all td { font-weight: 600; }
-img { max-width: 100%; border-radius: 4px; }
-dt { font-weight: 600; }
-dd { margin: 0 0 .4rem 1.2rem; }
-</style>
-</head>
-<body>
-<h1>Visual Turing Test</h1>
-<p class="note">$research Study $study.</p>
-<p>$summary</p>
-<p>$advice</p>
-$warnings
-<p><img src="figures.png" alt="ROC curve of each reader; accuracy, AUC, FRR and TRR with intervals"></p>
-<h2>Figures</h2>
-<p class="note">Years of experience: $years.</p>
-<div class="scroll">$figures</div>
-<h2>Agreement between readers</h2>
-$agreement
-$images
-<h2>What the figures are</h2>
-<dl>$definitions</dl>
-<p class="note">Intervals are 95 %. Of one reader: Wilson for shares, DeLong for the AUC. Over readers: percentile
-bootstrap of images, so they hold for these readers reading other images, not for other readers.</p>
-</body>
-</html>
-""")
+_ADVICE = (
+    "A reader who calls everything real has an FRR of 1 and has recognised nothing. Read the FRR beside the TRR, "
+    "and judge by accuracy and AUC: images are hard to tell apart where both are near 0.5. An interval that "
+    "includes 0.5 is no proof that they cannot be told apart; it must also be narrow."
+)
+_INTERVALS = (
+    "Intervals are 95 %. Of one reader: Wilson for shares, DeLong for the AUC. Over readers: percentile bootstrap of "
+    "images, so they hold for these readers reading other images, not for other readers."
+)
+_AGREEMENT = "On real or generated; 0 is what the readers' habits alone would give, 1 full agreement."
+_CHARTS = "ROC curve of each reader; accuracy, AUC, FRR and TRR with intervals."
+_IMAGES = "Generated images most and least often judged real, and real ones most often judged generated."
 
 
 def write_report(
@@ -99,72 +64,69 @@ def write_report(
     """
     readers = list(years_of_experience)
     overall = [found for (_, malignancy), found in figures.items() if malignancy == "all"][-1]
-    who = f"Reader {escape(readers[0])}" if len(readers) == 1 else f"{len(readers)} readers"
-    summary = (
+    images = [("images.png", _IMAGES)] if has_images else []
+    return write_results_page(
+        path,
+        "Visual Turing Test",
+        sentences=[f"Study {study}.", _summary(readers, counts, overall), _ADVICE],
+        sections=[
+            ("figures.png", _CHARTS),
+            _figures_table(figures, years_of_experience, list(overall)),
+            _agreement_table(agreement),
+            *images,
+        ],
+        warnings=warnings,
+        definitions={HEADS[name]: meaning for name, meaning in DEFINITIONS.items() if name in overall},
+    )
+
+
+def _summary(readers: Sequence[str], counts: tuple[int, int], overall: Mapping[str, Figure]) -> str:
+    who = f"Reader {readers[0]}" if len(readers) == 1 else f"{len(readers)} readers"
+    return (
         f"{who} judged {counts[0]} real and {counts[1]} generated images, and {_percent(overall['accuracy'])} of the "
-        f"judgements were right; the AUC is {_shown(overall['auc'], ', 95 % interval ')}. Of the judgements on "
+        f"judgements were right; the AUC is {_shown(overall['auc'], '95 % interval ')}. Of the judgements on "
         f"generated images {_percent(overall['frr'])} were real (FRR), of those on real images "
         f"{_percent(overall['trr'])} (TRR)."
     )
-    advice = (
-        "A reader who calls everything real has an FRR of 1 and has recognised nothing. Read the FRR beside the TRR, "
-        "and judge by accuracy and AUC: images are hard to tell apart where both are near 0.5. An interval that "
-        "includes 0.5 is no proof that they cannot be told apart; it must also be narrow."
+
+
+def _figures_table(
+    figures: Mapping[tuple[str, str], Mapping[str, Figure]], years: Mapping[str, int], names: Sequence[str]
+) -> Table:
+    rows = [
+        [reader, malignancy, str(found["accuracy"].n), *(_cell(name, figure) for name, figure in found.items())]
+        for (reader, malignancy), found in figures.items()
+    ]
+    experience = ", ".join(f"{reader} {number}" for reader, number in years.items())
+    over_all = [number for number, (reader, kind) in enumerate(figures) if reader not in years and kind == "all"]
+    return Table(
+        "Figures",
+        ["reader", "class", "answers", *(HEADS[name] for name in names)],
+        rows,
+        f"Years of experience: {experience}. {_INTERVALS}",
+        strong=over_all,
     )
-    rows = [_row(reader, malignancy, found, len(readers) > 1) for (reader, malignancy), found in figures.items()]
-    heads = "".join(f"<th>{HEADS[name]}</th>" for name in overall)
-    kappas = "".join(
-        f"<tr><td>{escape(', '.join(row.readers))}</td><td>{row.method}</td><td>{_cell(row.kappa)}</td></tr>"
-        for row in agreement
-    )
-    text = _PAGE.substitute(
-        research=RESEARCH_USE,
-        study=escape(study),
-        summary=summary,
-        advice=advice,
-        years=escape(", ".join(f"{reader} {years}" for reader, years in years_of_experience.items())),
-        warnings="".join(f"<p><strong>{escape(sentence)}</strong></p>" for sentence in warnings),
-        figures=f"<table><thead><tr><th>reader</th><th>class</th><th>answers</th>{heads}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>",
-        agreement=f"<table><thead><tr><th>readers</th><th>kappa</th><th></th></tr></thead><tbody>{kappas}</tbody></table>"
-        "<p class='note'>On real or generated; 0 is what the readers' habits alone would give, 1 full agreement.</p>"
-        if agreement
-        else "<p class='note'>There is one reader only.</p>",
-        images="<h2>Images</h2><p><img src='images.png' alt='generated images most and least often judged real, and "
-        "real ones most often judged generated'></p>"
-        if has_images
-        else "",
-        definitions="".join(
-            f"<dt>{HEADS[name]}</dt><dd>{escape(meaning)}.</dd>"
-            for name, meaning in DEFINITIONS.items()
-            if name in overall
-        ),
-    )
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
 
 
-def _row(reader: str, malignancy: str, found: Mapping[str, Figure], has_several: bool) -> str:
-    cells = "".join(f"<td>{_cell(figure, name)}</td>" for name, figure in found.items())
-    kind = ' class="all"' if malignancy == "all" and has_several and reader == "all readers" else ""
-    return f"<tr{kind}><td>{escape(reader)}</td><td>{malignancy}</td><td>{found['accuracy'].n}</td>{cells}</tr>"
+def _agreement_table(agreement: Sequence[Agreement]) -> Table:
+    rows = [[", ".join(one.readers), one.method, _shown(one.kappa)] for one in agreement]
+    note = _AGREEMENT if rows else "There is one reader only."
+    return Table("Agreement between readers", ["readers", "", "kappa"] if rows else [], rows, note)
 
 
-def _cell(figure: Figure, name: str = "") -> str:
+def _cell(name: str, figure: Figure) -> str:
     if name == "seconds":
-        return f"{figure.value:.1f}" if math.isfinite(figure.value) else "&ndash;"
-    value, _, interval = _shown(figure, "|").partition("|")
-    return f"{value} <small>{interval}</small>" if interval else value
+        return f"{figure.value:.1f}" if math.isfinite(figure.value) else "\N{EN DASH}"
+    return _shown(figure)
 
 
-def _shown(figure: Figure, before_interval: str) -> str:
+def _shown(figure: Figure, before_interval: str = "") -> str:
     if not math.isfinite(figure.value):
-        return "&ndash;"
+        return "\N{EN DASH}"
     value, low, high = (
         f"{edge:z.2f}".replace("-", "\N{MINUS SIGN}") for edge in (figure.value, figure.low, figure.high)
     )
-    return f"{value}{before_interval}{low} to {high}" if math.isfinite(figure.low) else value
+    return f"{value} ({before_interval}{low} to {high})" if math.isfinite(figure.low) else value
 
 
 def _percent(share: Figure) -> str:
