@@ -87,6 +87,7 @@ def seconds_of(work: Callable[[], object], runs: int, clock: Clock) -> float:
 
 
 def main() -> None:
+    """Time intake, writing and the network, and print their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--size", type=int, default=512, help="pixels along rows and columns")

@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmwrite
 from pydicom.charset import convert_encodings
-from pydicom.dataset import FileMetaDataset
+from pydicom.dataset import FileMetaDataset, validate_file_meta
 from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.filewriter import write_data_element
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 _DECIMALS = 10  # of mm and direction cosines: finer than any scanner, and free of binary noise
 _PREAMBLE = bytes(128) + b"DICM"
+_INSTANCE, _META_INSTANCE = 0x00080018, 0x00020003
 
 
 class SharedElements:
-    """The elements that many objects have in common, encoded once (Explicit VR Little Endian)."""
+    """The elements that many images have in common, encoded once (Explicit VR Little Endian)."""
 
     def __init__(self, shared: Dataset) -> None:
-        self._shared = shared
         self._encodings = convert_encodings(shared.get("SpecificCharacterSet") or "iso8859")
-        self._encoded = self._encode(shared)
+        self._shared = self._encode(shared)
+        meta = _file_meta(shared.SOPClassUID, "2.25.0")
+        validate_file_meta(meta)  # adds what every file has
+        self._meta = self._encode(meta)
 
-    def write(self, path: Path, own: Dataset) -> None:
-        """Write the object that has the shared elements and those of `own`, which replace shared ones."""
-        meta = _file_meta(own.get("SOPClassUID") or self._shared.SOPClassUID, own.SOPInstanceUID)
-        stream = DicomBytesIO()
-        stream.write(_PREAMBLE)
-        write_file_meta_info(stream, meta, enforce_standard=True)
-        elements = self._encoded | self._encode(own)
-        path.write_bytes(b"".join([stream.getvalue(), *(elements[tag] for tag in sorted(elements))]))
+    def write(self, path: Path, own: Dataset, pixels: np.ndarray) -> None:
+        """Write the image that has the shared elements and those of `own`, which replace shared ones.
+
+        Args:
+            path: file.
+            own: with a SOPInstanceUID.
+            pixels: ``(row, column)``, 16 bits.
+        """
+        elements = self._shared | self._encode(own)
+        meta = self._meta | {_META_INSTANCE: struct.pack("<HH", 0x0002, 0x0003) + elements[_INSTANCE][4:]}
+        group = _in_order(meta)
+        stored = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
+        with path.open("wb") as file:
+            file.write(_PREAMBLE + struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(group)) + group)
+            file.write(_in_order(elements) + struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, stored.nbytes))
+            file.write(stored.data)
 
     def _encode(self, dataset: Dataset) -> dict[int, bytes]:
+        stream = DicomBytesIO()
+        stream.is_little_endian, stream.is_implicit_VR = True, False
         encoded = {}
         for element in dataset:
-            stream = DicomBytesIO()
-            stream.is_little_endian, stream.is_implicit_VR = True, False
-            write_dataset(stream, Dataset({element.tag: element}), self._encodings)
-            encoded[int(element.tag)] = stream.getvalue()
+            begin = stream.tell()
+            write_data_element(stream, element, self._encodings)
+            encoded[int(element.tag)] = stream.getvalue()[begin:]
         return encoded
 
 
@@ -53,6 +66,10 @@ def save_object(path: Path, dataset: Dataset, transfer_syntax: str = ExplicitVRL
 def decimals(values: list[float] | np.ndarray, digits: int = _DECIMALS) -> list[str]:
     """Numbers as decimal strings of at most 16 characters."""
     return [format_number_as_ds(round(float(value), digits) + 0.0) for value in values]
+
+
+def _in_order(elements: dict[int, bytes]) -> bytes:
+    return b"".join(elements[tag] for tag in sorted(elements))
 
 
 def _file_meta(sop_class: str, instance: str, transfer_syntax: str = ExplicitVRLittleEndian) -> FileMetaDataset:

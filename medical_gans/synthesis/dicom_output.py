@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.io import Case, Volume, read_volume
+from medical_gans.synthesis.body_outline import body_outline
 
 if TYPE_CHECKING:
     from medical_gans.io.dicom_contours import Structure
     from medical_gans.io.dicom_ct import CtSeries
 
 DICOM_FOLDER = "dicom"
-_AIR_BELOW = -400  # HU
-_SPECK_MM2 = 100.0
 _OUTLINE_ERROR = 1.0  # percent of volume
 
 
@@ -71,9 +69,14 @@ class DicomOutput:
         """The MR of a case; refused here, before any work, where the series to be written cannot be tied to it.
 
         Raises:
-            InputError: it cannot be used.
+            InputError: it cannot be used, or its headers say that it is no MR.
         """
         mr = read_volume(case.mr_source or "", case.series_uid, self.repair)
+        if mr.modality not in (None, "MR"):
+            raise InputError(
+                f"{mr.source} is a {mr.modality} series by its headers, but an MR is translated. Give the MR series; "
+                "where a folder holds several, series_uid chooses one."
+            )
         if self.write is True and not mr.headers:
             raise InputError(f"write_dicom is true, but {mr.source} is no DICOM series to take patient and study from.")
         if self.write and mr.headers:
@@ -143,28 +146,6 @@ def _outline(series: CtSeries) -> tuple[Structure | None, list[str]]:
     return outline, [
         f"The body outline encloses {volume.contour_ml:.0f} ml of the {volume.mask_ml:.0f} ml of its voxels."
     ]
-
-
-def body_outline(hounsfield: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """What is denser than air, ``(i, j, k)``, by slice: holes filled, specks below 1 cm2 left out."""
-    body = np.zeros(hounsfield.shape, dtype=bool, order="F")
-    column, row, _ = np.linalg.norm(affine[:3, :3], axis=0)
-    fewest = _SPECK_MM2 / (column * row)
-    for k in range(hounsfield.shape[2]):
-        plane = hounsfield[:, :, k] > _AIR_BELOW
-        (box,) = ndimage.find_objects(plane.astype(np.int8)) or [None]
-        if box is not None:
-            labels, count = ndimage.label(_without_holes(plane[box]))
-            sizes = np.bincount(labels.ravel(), minlength=count + 1)
-            sizes[0] = 0
-            body[(*box, k)] = (sizes >= fewest)[labels]
-    return body
-
-
-def _without_holes(plane: np.ndarray) -> np.ndarray:
-    """Fill what is shut off from the edge; ten times as fast as `scipy.ndimage.binary_fill_holes`."""
-    labels, count = ndimage.label(np.pad(~plane, 1, constant_values=True))
-    return labels[1:-1, 1:-1] != labels[0, 0] if count else plane
 
 
 def _not_stored(address: str, files: Sequence[Path], failures: dict[Path, str]) -> str:

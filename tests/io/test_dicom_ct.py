@@ -166,17 +166,30 @@ def test_names_and_uids_repeat_with_a_seed_and_only_for_the_same_content(mr, tmp
     assert uids(None, hounsfield, "f") != others[2]
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_wide_integers_are_stored_in_16_bits(mr, tmp_path, kind):
+    hounsfield = hounsfield_of(mr)
+    made = write_ct_series(hounsfield.astype(kind), mr.affine, mr.headers, tmp_path / "out")
+    assert np.array_equal(read_volume(made.folder / "ct").array, hounsfield)
+
+
+def test_the_files_are_byte_for_byte_what_pydicom_writes(written, tmp_path):
+    for path in files(written[0]):
+        pydicom.dcmread(path).save_as(tmp_path / "again.dcm", enforce_file_format=True)
+        assert path.read_bytes() == (tmp_path / "again.dcm").read_bytes()
+
+
 def test_a_failure_leaves_nothing_and_an_older_series_as_it_was(mr, tmp_path, monkeypatch):
     made = write_ct_series(hounsfield_of(mr), mr.affine, mr.headers, tmp_path / "out")
     before = [path.read_bytes() for path in files(made)]
     original = series.SharedElements.write
     count = []
 
-    def full(self, path, own):
+    def full(self, path, own, pixels):
         count.append(1)
         if len(count) == 3:
             raise OSError(28, "No space left on device", str(path))
-        original(self, path, own)
+        original(self, path, own, pixels)
 
     monkeypatch.setattr(series.SharedElements, "write", full)
     with pytest.raises(OutputError, match="disk or quota is full"):

@@ -31,13 +31,14 @@ from medical_gans.io.dicom_contours.structure_sets import (
 from medical_gans.io.dicom_ct import CtSeries, NewUIDs
 from medical_gans.io.dicom_ct.attributes import instance_reference
 from medical_gans.io.dicom_files import save_object
-from medical_gans.io.formats import has_dicom_prefix, holds_dicom_images, visible_entries, visible_files
+from medical_gans.io.formats import holds_dicom_images, visible_entries, visible_files
 from medical_gans.io.writing import whole_file
 
 _KEPT = (
     *("StructureSetName", "StructureSetDescription", "StructureSetROISequence", "ROIContourSequence"),
     *("RTROIObservationsSequence",),
 )
+_BEGINNING = 1024  # bytes of a file that hold its SOP class, the third element of any
 _IN_PLANE = 0.05  # of the slice spacing that points of one contour may leave their plane
 
 
@@ -186,8 +187,9 @@ def _frames(original: Dataset) -> set[str]:
 
 
 def _is_in_frame(path: Path, frame_of_reference_uid: str) -> bool:
-    if not has_dicom_prefix(path):
-        return False
+    with path.open("rb") as stream:  # most files are images: to parse each one's beginning takes ten times as long
+        if RTStructureSetStorage.encode() not in stream.read(_BEGINNING):
+            return False
     tags = ["FrameOfReferenceUID", "ReferencedFrameOfReferenceSequence", "StructureSetROISequence"]
     try:
         if pydicom.filereader.read_file_meta_info(path).MediaStorageSOPClassUID != RTStructureSetStorage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -268,5 +269,10 @@ def _contour_item(contour: np.ndarray, finder: SliceFinder) -> Dataset:
 
 def _decimal_strings(contour: np.ndarray) -> bytes:
     """Points as implicit VR holds them, which names no VR: as OB, pydicom does not check number by number."""
-    text = "\\".join([f"{value:.{_DECIMALS}f}" for value in contour.ravel().tolist()]).encode()
+    text = "\\".join(map(_decimal_string, (contour.ravel() + 0.0).tolist())).encode()
     return text + b" " * (len(text) % 2)
+
+
+@lru_cache(maxsize=1 << 14)  # on an axial grid the same few coordinates come again and again; it takes -0.0 for 0.0
+def _decimal_string(millimetres: float) -> str:
+    return f"{millimetres:.{_DECIMALS}f}"
