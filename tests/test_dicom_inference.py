@@ -191,6 +191,20 @@ def test_an_mr_that_no_ct_can_be_tied_to_is_refused_unless_nifti_is_enough(write
     assert not list((tmp_path / "out").glob("*/dicom"))
 
 
+def test_a_ct_series_is_refused_before_anything_is_written(write_mr, tmp_path, no_pictures):
+    def as_ct(k, image):
+        image.Modality, image.RescaleSlope, image.RescaleIntercept, image.RescaleType = "CT", 1, -1024, "HU"
+
+    ct = write_mr("ct_series", change=as_ct)
+    with pytest.raises(InputError, match=r"ct_series is a CT series.*Give the MR series"):
+        translate(ct, tmp_path / "out")
+    write_mr("mr_series")
+    with pytest.raises(UserError, match=r"1 case failed.*: ct_series.*Give the MR series"):
+        translate(tmp_path / "data", tmp_path / "out")
+    made = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert made == {"mr_series", "report"}, "the others are done"
+
+
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(SettingError, match="write_dicom is 'maybe'"):
         DicomOutput(write="maybe")

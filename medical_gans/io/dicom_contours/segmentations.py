@@ -44,7 +44,8 @@ def write_segmentation(
         path: file.
         labels: ``(column, row, slice)`` on the grid of the series; 0 is background.
         names: of each label.
-        headers: of the series in slice order, as `Volume.headers` holds them.
+        headers: of the series, or of the frames of an enhanced multi-frame image, in slice order, as `Volume.headers`
+            holds them.
         seed: None makes new UIDs; a number makes the same ones for the same content.
         segment_type: coded type of all segments.
         description: SeriesDescription.
@@ -56,10 +57,10 @@ def write_segmentation(
     if not present or not set(present) <= set(names):
         missing = sorted(set(present) - set(names))
         raise InputError(f"The label map has {f'labels without a name: {missing}' if present else 'no label but 0'}.")
-    if len(headers) != labels.shape[2] or "ReferencedFrameNumber" in headers[0]:
+    if len(headers) != labels.shape[2]:
         raise InputError(
-            f"A segmentation of {by(labels.shape)} voxels needs one single-frame image per slice, and the series has "
-            f"{len(headers)}. Multi-frame sources are not supported: write NIfTI or a structure set."
+            f"A segmentation of {by(labels.shape)} voxels needs an image or frame per slice, and the series has "
+            f"{len(headers)}. Give the series that was segmented."
         )
     import highdicom
 
@@ -81,7 +82,7 @@ def write_segmentation(
     with pydicom_config.disable_value_validation():
         uids = NewUIDs(seed, headers[0].SeriesInstanceUID, renumbered.tobytes())
         segmentation = highdicom.seg.Segmentation(
-            source_images=[_complete(header, spacing) for header in headers],
+            source_images=_source_images(headers, spacing),
             pixel_array=np.ascontiguousarray(renumbered.transpose(2, 1, 0)),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=segments,
@@ -95,10 +96,56 @@ def write_segmentation(
             device_serial_number="none",
             series_description=description,
         )
+        _name_stored_frames(segmentation, headers)
         stamp(segmentation, datetime.now().astimezone())
         with whole_file(path) as temporary:
             segmentation.save_as(temporary)
     return path
+
+
+def _source_images(headers: Sequence[Dataset], spacing: float) -> list[Dataset]:
+    """What highdicom takes: the images of a series, or one enhanced image with a frame per slice.
+
+    Raises:
+        InputError: the slices come from several multi-frame files.
+    """
+    if "ReferencedFrameNumber" not in headers[0]:
+        return [_complete(header, spacing) for header in headers]
+    if len({header.SOPInstanceUID for header in headers}) > 1:
+        raise InputError(
+            "The slices of this volume come from several multi-frame files, and a segmentation refers to one. Write "
+            "NIfTI or a structure set."
+        )
+    image, shared = _complete(headers[0], spacing), Dataset()
+    shared.PixelMeasuresSequence = [_only(image, "PixelSpacing", "SliceThickness", "SpacingBetweenSlices")]
+    shared.PlaneOrientationSequence = [_only(image, "ImageOrientationPatient")]
+    frames = []
+    for header in headers:
+        frame = Dataset()
+        frame.PlanePositionSequence = [_only(header, "ImagePositionPatient")]
+        frames.append(frame)
+    image.NumberOfFrames = len(headers)
+    image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], frames
+    return [image]
+
+
+def _only(header: Dataset, *keywords: str) -> Dataset:
+    item = Dataset()
+    item.update({header[keyword].tag: header[keyword] for keyword in keywords if keyword in header})
+    return item
+
+
+def _name_stored_frames(segmentation: Dataset, headers: Sequence[Dataset]) -> None:
+    """Let references to frames, which are counted in slice order, name frames as the file has them."""
+    derivations = [
+        derivation
+        for frame in segmentation.PerFrameFunctionalGroupsSequence
+        for derivation in frame.DerivationImageSequence
+    ]
+    items = [item for derivation in derivations for item in derivation.SourceImageSequence]
+    for item in {id(item): item for item in items}.values():  # segments may share them
+        if "ReferencedFrameNumber" in item:
+            item.ReferencedFrameNumber = headers[item.ReferencedFrameNumber - 1].ReferencedFrameNumber
 
 
 def _complete(header: Dataset, spacing: float) -> Dataset:
