@@ -6,13 +6,14 @@ from medical_gans.networks.multi_scale_segmenter import MultiScaleSegmenter
 from medical_gans.networks.nodule import nodule_discriminator, nodule_generator
 from medical_gans.networks.nodule_classifier import NoduleClassifier
 from medical_gans.networks.patch_discriminator import patch_discriminator
-from medical_gans.networks.resnet_generator import ResnetGenerator
+from medical_gans.networks.resnet_generator import ResidualGenerator, ResnetGenerator
 from medical_gans.networks.segmentation import segmentation_network
 
 __all__ = [
     "DomainDiscriminator",
     "MultiScaleSegmenter",
     "NoduleClassifier",
+    "ResidualGenerator",
     "ResnetGenerator",
     "fast_layout",
     "nodule_discriminator",

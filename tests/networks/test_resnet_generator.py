@@ -8,7 +8,7 @@ import torch
 from scipy import signal
 
 from medical_gans.errors import SettingError
-from medical_gans.networks import ResnetGenerator
+from medical_gans.networks import ResidualGenerator, ResnetGenerator
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
@@ -109,3 +109,18 @@ def test_impossible_arguments_are_named(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(SettingError, match=f"{name}.*{value}"):
         ResnetGenerator(**wrong)
+
+
+def test_a_residual_generator_begins_as_the_identity_and_learns_to_add():
+    torch.manual_seed(0)
+    generator = ResidualGenerator(channels=2, width=4, blocks=1)
+    image = torch.rand(2, 2, 16, 16) - 0.5
+    assert torch.equal(generator(image), image)
+    optimiser = torch.optim.Adam(generator.parameters(), 1e-2)
+    for _ in range(40):
+        optimiser.zero_grad()
+        loss = (generator(image) - (image + 0.3)).abs().mean()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.1
+    assert generator(torch.ones(1, 2, 8, 8)).max() <= 1.0
