@@ -23,7 +23,7 @@ from medical_gans.radiotherapy.figures import DoseFigures, dose_figures, write_f
 from medical_gans.radiotherapy.pictures import draw_case
 from medical_gans.radiotherapy.plans import BeamDone, Beams, Plan
 from medical_gans.radiotherapy.sources import DoseSources
-from medical_gans.report import Manifest, case_records, input_hashes, write_failed_case, write_page, write_record
+from medical_gans.report import Manifest, case_records, input_hashes, skip_case, write_page, write_record
 from medical_gans.report.cases import CASES_FOLDER
 
 _STAGE = "dose"
@@ -223,13 +223,7 @@ class DoseEvaluation:
     def _fail(self, case: Case, error: Exception) -> str:
         if len(self.cases) == 1 or (isinstance(error, UserError) and not isinstance(error, InputError)):
             raise error
-        reason = str(error)
-        if not isinstance(error, UserError):
-            reason = f"unexpected {type(error).__name__}: {error}"
-            logger.error("%s failed unexpectedly", case.name, exc_info=error)
-        logger.error("%s is skipped: %s", case.name, reason)
-        write_failed_case(self.output_dir, case.name, reason)
-        return reason
+        return skip_case(self.output_dir, case.name, error)
 
 
 def _shown_on(bar: Any) -> BeamDone:

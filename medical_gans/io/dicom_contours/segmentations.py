@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -64,18 +65,6 @@ def write_segmentation(
         )
     import highdicom
 
-    program = highdicom.AlgorithmIdentificationSequence("medical-gans", codes.DCM.ArtificialIntelligence, __version__)
-    segments = [
-        highdicom.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=names[label],
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=segment_type,
-            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=program,
-        )
-        for number, label in enumerate(present, start=1)
-    ]
     positions = [np.array(header.ImagePositionPatient, dtype=np.float64) for header in headers]
     spacing = float(np.linalg.norm(positions[-1] - positions[0])) / max(len(positions) - 1, 1)
     renumbered = np.searchsorted([0, *present], labels).astype(np.uint8)
@@ -85,7 +74,7 @@ def write_segmentation(
             source_images=_source_images(headers, spacing),
             pixel_array=np.ascontiguousarray(renumbered.transpose(2, 1, 0)),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=segments,
+            segment_descriptions=_segments([names[label] for label in present], segment_type),
             series_instance_uid=uids("series"),
             series_number=int(headers[0].get("SeriesNumber") or 0) + 3000,
             sop_instance_uid=uids("segmentation"),
@@ -101,6 +90,24 @@ def write_segmentation(
         with whole_file(path) as temporary:
             segmentation.save_as(temporary)
     return path
+
+
+def _segments(names: Sequence[str], segment_type: Code) -> list[Any]:
+    """Descriptions of the segments 1, 2, ..., in the order of their names."""
+    import highdicom
+
+    program = highdicom.AlgorithmIdentificationSequence("medical-gans", codes.DCM.ArtificialIntelligence, __version__)
+    return [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name,
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=segment_type,
+            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=program,
+        )
+        for number, name in enumerate(names, start=1)
+    ]
 
 
 def _source_images(headers: Sequence[Dataset], spacing: float) -> list[Dataset]:
