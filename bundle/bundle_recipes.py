@@ -102,6 +102,7 @@ BRAIN_LESION = Recipe(
             "_target_": f"{_PIPELINES}.brain_lesion.LesionInferer",
             "spacing": "$@spacing or @trained.spacing",
             "roi_size": "@roi_size",
+            "patch_size": "$@trained.patch_size",
             "overlap": "@overlap",
             "sw_batch_size": "@sw_batch_size",
             "amp": "@amp",

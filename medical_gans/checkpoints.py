@@ -141,6 +141,7 @@ class WeightsCard:
         channels: names of the sequences of the labelled source, in the network's order.
         target_channels: as `channels`, of the domain that the network was adapted to.
         adaptation_patients: names of the cases of that domain, which were seen without labels.
+        patch_size: voxels of a training patch along each axis.
     """
 
     spacing: Sequence[float | None]
@@ -153,6 +154,7 @@ class WeightsCard:
     channels: Sequence[str] = ()
     target_channels: Sequence[str] = ()
     adaptation_patients: Sequence[str] = ()
+    patch_size: Sequence[int] = ()
 
     def save(self, weights: Path) -> Path:
         """Write the card of a weights file.

@@ -53,6 +53,7 @@ def test_a_source_alone_trains_and_leaves_weights_with_their_card(data, tmp_path
     card = json.loads((tmp_path / "run/model.json").read_text())
     assert card["channels"] == ["FLAIR"] and card["target_channels"] == []
     assert card["classes"] == ["background", "lesion"]
+    assert card["patch_size"] == [16, 16, 16]
     load_weights(segmentation_network(**card["network"]), tmp_path / "run/model.pt")
     assert "domain" not in (tmp_path / "run/losses.csv").read_text()
 

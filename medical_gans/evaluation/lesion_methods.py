@@ -129,7 +129,7 @@ def load_member(
         method: that the file belongs to.
         file: of `method.files`.
         load_segmenter: gives of ``weights`` and ``channels`` a network and the spacing it was trained at.
-        segmentation: makes of a network and ``spacing`` what segments a volume.
+        segmentation: makes of a network, ``spacing`` and ``patch_size`` what segments a volume.
         spacing: mm; None takes that of training.
         num_classes: that the labels have, background included.
 
@@ -147,7 +147,7 @@ def load_member(
     network = copy.deepcopy(trained.network)  # weights without a card share the network of the config
     wanted = spacing or trained.spacing
     wanted = None if wanted is None or all(edge is None for edge in wanted) else tuple(wanted)
-    return Member(file, wanted, network, segmentation(network, spacing=wanted), card)
+    return Member(file, wanted, network, segmentation(network, spacing=wanted, patch_size=trained.patch_size), card)
 
 
 def stored_prediction(folder: Path, case: str, grid: Volume, num_classes: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from medical_gans.io.sequences import SequenceVolume
 
 Progress = Callable[[int, int], None]
 
+_USUAL_WINDOW = (48, 48, 48)  # voxels, where nobody knows the patches of training
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)  # of voxels, that the strides of a network may ask for
 
 
@@ -30,7 +31,9 @@ class LesionSegmentation:
     Args:
         network: ``(batch, channel, *spatial)`` to logits ``(batch, class, *spatial)``.
         spacing: mm along left-right, back-front, foot-head that it was trained at; None keeps what a volume has.
-        roi_size: voxels of a window, made larger where the strides of the network ask for it.
+        roi_size: voxels of a window, made larger where the strides of the network ask for it. None takes
+            `patch_size`: with instance norm a network sees a larger window in another way than it was trained.
+        patch_size: voxels of a training patch, if known.
         overlap: of neighbouring windows, as a share of their size.
         sw_batch_size: windows per pass. On a CPU one at a time takes a slower convolution.
         device: where to compute.
@@ -46,12 +49,14 @@ class LesionSegmentation:
         network: nn.Module,
         *,
         spacing: Sequence[float | None] | None = None,
-        roi_size: Sequence[int] = (48, 48, 48),
+        roi_size: Sequence[int] | None = None,
+        patch_size: Sequence[int] | None = None,
         overlap: float = 0.5,
         sw_batch_size: int = 4,
         device: torch.device | str = "cpu",
         amp: bool = False,
     ) -> None:
+        roi_size = roi_size or patch_size or _USUAL_WINDOW
         self.device = torch.device(device)
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise SettingError("device is cuda, but torch finds no usable GPU here. Set device to cpu.")

@@ -30,6 +30,7 @@ class TrainedSegmenter:
         sequences: all names of sequences that the weights know, in training or adaptation.
         fingerprint: of the training images; None where the weights came without it.
         notes: sentences for the report.
+        patch_size: voxels of a training patch along each axis; None where not known.
     """
 
     network: nn.Module
@@ -39,6 +40,7 @@ class TrainedSegmenter:
     sequences: Sequence[str] = ()
     fingerprint: Fingerprint | None = None
     notes: tuple[str, ...] = ()
+    patch_size: Sequence[int] | None = None
 
 
 def load_segmenter(network: nn.Module, weights: str | Path, channels: Sequence[str]) -> TrainedSegmenter:
@@ -74,6 +76,7 @@ def load_segmenter(network: nn.Module, weights: str | Path, channels: Sequence[s
         tuple(dict.fromkeys([*card.channels, *card.target_channels])),
         Fingerprint.from_json(json.dumps(card.fingerprint)) if card.fingerprint else None,
         notes,
+        list(card.patch_size) or None,
     )
 
 

@@ -1,6 +1,7 @@
 """The evaluation of lesions from files to tables: predictions of known figures, weights, and input that is refused."""
 
 import csv
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 
 from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError, OutputError, SettingError
-from medical_gans.evaluation.lesion_methods import parse_methods
+from medical_gans.evaluation.lesion_methods import load_member, parse_methods
 from medical_gans.evaluation.lesion_patients import patient_roles, role_notes
 from medical_gans.evaluation.lesions import LesionEvaluation
 from medical_gans.io.sequences import find_sequence_cases, read_sequence_case
@@ -79,10 +80,10 @@ class Brighter(nn.Module):
 def load_segmenter(weights: Path, channels: tuple[str, ...]) -> SimpleNamespace:
     network = Brighter(sequences=len(channels))
     network.load_state_dict(torch.load(weights, weights_only=True))
-    return SimpleNamespace(network=network.eval(), spacing=None)
+    return SimpleNamespace(network=network.eval(), spacing=None, patch_size=None)
 
 
-def segmentation(network: nn.Module, spacing: object):
+def segmentation(network: nn.Module, spacing: object, patch_size: object):
     def segment(volume):
         with torch.no_grad():
             probabilities = network(torch.from_numpy(volume.image)[None])[0].softmax(0).numpy()
@@ -299,6 +300,17 @@ def trained(tmp_path):
         save_weights(files[-1], segmentation_network(**arguments))
         WeightsCard([2.0, 2.0, 3.0], network=arguments, channels=CHANNELS).save(files[-1])
     return files
+
+
+def test_weights_are_judged_at_the_window_they_were_trained_at(trained, tmp_path):
+    from medical_gans.segmentation import LesionSegmentation, load_segmenter
+
+    card = WeightsCard.of(trained[0])
+    dataclasses.replace(card, patch_size=[24, 16, 16]).save(trained[0])
+    method = parse_methods({"adapted": [str(file) for file in trained]}, CHANNELS)[0]
+    load = functools.partial(load_segmenter, torch.nn.Identity())
+    windows = [load_member(method, file, load, LesionSegmentation).segment.roi_size for file in trained]
+    assert windows == [(24, 16, 16), (48, 48, 48)]
 
 
 def test_the_command_compares_weights_and_draws_both_feature_spaces(patients, trained, capsys):

@@ -67,6 +67,15 @@ def test_nested_folders_name_their_cases(tmp_path):
     assert names == ["anna_day1", "bert_day1"]
 
 
+def test_linked_case_folders_are_found_and_a_link_to_above_ends(tmp_path):
+    write_case(tmp_path / "archive" / "anna", ["FLAIR"])
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    (chosen / "ann").symlink_to(tmp_path / "archive" / "anna", target_is_directory=True)
+    (chosen / "round").symlink_to(chosen, target_is_directory=True)
+    assert [case.name for case in find_sequence_cases(chosen, ["FLAIR"])] == ["ann"]
+
+
 def test_a_datalist_names_or_lists_the_sequences(tmp_path):
     write_case(tmp_path / "x", ["a_FLAIR", "a_T2"])
     images = {"FLAIR": "x/a_FLAIR.nii.gz", "T2": "x/a_T2.nii.gz"}

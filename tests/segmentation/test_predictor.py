@@ -48,6 +48,17 @@ def tiny(in_channels: int = 1, classes: int = 2, **options) -> nn.Module:
     return segmentation_network("UNet", in_channels, classes, options=options).eval()
 
 
+@pytest.mark.parametrize(
+    ("settings", "edge"), [({}, 48), ({"patch_size": [32] * 3}, 32), ({"patch_size": [32] * 3, "roi_size": [16] * 3}, 16)]
+)
+def test_windows_are_as_large_as_the_patches_of_training_unless_told_otherwise(settings, edge):
+    """Instance norm sees a larger window in another way."""
+    network = Bright()
+    segmentation = LesionSegmentation(network, **settings)
+    segmentation(case_of(np.ones((1, 60, 60, 60), np.float32)))
+    assert {shape[2:] for shape in segmentation.network.seen} == {(edge,) * 3}
+
+
 def test_probabilities_are_those_of_monai_on_the_box_of_the_head(head):
     network = tiny(classes=3)
     made = LesionSegmentation(network, roi_size=(16, 16, 16), overlap=0.5, sw_batch_size=3)(case_of(head))

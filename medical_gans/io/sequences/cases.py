@@ -105,15 +105,17 @@ class _Search:
     labels_required: bool
 
     def below(self, root: Path) -> Iterator[SequenceCase]:
-        """Cases in folders: each outermost folder that has an image of one of the channels."""
-        for parent, folders, _ in os.walk(root):
+        """Cases in folders, linked ones too: each outermost folder that has an image of one of the channels."""
+        for parent, folders, _ in os.walk(root, followlinks=True):
             folder = Path(parent)
             images = _images(folder)
             if any(_named(image, channel) for image in images for channel in self.channels):
                 folders[:] = []
                 yield self._of_folder(folder, images, root)
             else:
-                folders[:] = [entry.name for entry in visible_entries(folder) if entry.is_dir()]
+                above = {folder.resolve(), *folder.resolve().parents}  # a link there would be followed for ever
+                entries = [entry for entry in visible_entries(folder) if entry.is_dir()]
+                folders[:] = [entry.name for entry in entries if entry.resolve() not in above]
 
     def _of_folder(self, folder: Path, images: list[Path], root: Path) -> SequenceCase:
         name = "_".join(folder.relative_to(root).parts) or folder.resolve().name
