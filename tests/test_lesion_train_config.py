@@ -79,7 +79,7 @@ def test_a_run_in_two_parts_equals_a_run_in_one(data, tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_images_are_translated_and_taken_by_the_training(data, tmp_path):
+def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys):
     words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--channels", "[FLAIR,GRE]"]
     words += ["--target_channels", "[FLAIR,SWI]"]
     small = ["--max_epochs", "1", "--views_per_epoch", "4", "--crop_size", "[16,16]", "--generator_def#width", "2"]
@@ -90,6 +90,10 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path):
     made = tmp_path / "look" / "translated"
     assert sorted(path.name for path in (made / "case1").iterdir()) == ["FLAIR.nii.gz", "SWI.nii.gz"]
     assert train(*words, "--translated_dir", made, "--output_dir", tmp_path / "run") == 0
+    watched = ["--train#alarms#every", "1", "--train#alarms#patience", "1", "--train#alarms#collapse_ratio", "1e6"]
+    assert main(["brain_lesion", "translate", *words, *small, *watched, "--output_dir", str(tmp_path / "dead")]) != 0
+    assert "The generator of 'translated_source' has collapsed" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "dead" / "translated").exists()
     (made / "case1").rename(made / "other")
     assert train(*words, "--translated_dir", made, "--output_dir", tmp_path / "again") == 2
 
