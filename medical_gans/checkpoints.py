@@ -140,7 +140,8 @@ class WeightsCard:
         window: HU that [-1, 1] stands for, where the encoding is linear.
         channels: names of the sequences of the labelled source, in the network's order.
         target_channels: as `channels`, of the domain that the network was adapted to.
-        adaptation_patients: names of the cases of that domain, which were seen without labels.
+        adaptation_patients: the cases of that domain, which were seen without labels: names and hashes of images (see
+            `evaluation.lesion_patients.image_hashes`), or in older cards names alone.
         patch_size: voxels of a training patch along each axis.
     """
 
@@ -153,7 +154,7 @@ class WeightsCard:
     window: Sequence[float] | None = None
     channels: Sequence[str] = ()
     target_channels: Sequence[str] = ()
-    adaptation_patients: Sequence[str] = ()
+    adaptation_patients: Mapping[str, str] | Sequence[str] = ()
     patch_size: Sequence[int] = ()
 
     def save(self, weights: Path) -> Path:

@@ -25,7 +25,7 @@ from medical_gans.evaluation.lesion_methods import (
     shown_file,
     stored_prediction,
 )
-from medical_gans.evaluation.lesion_patients import patient_roles, role_notes
+from medical_gans.evaluation.lesion_patients import image_hashes, patient_roles, role_notes
 from medical_gans.evaluation.lesion_pictures import outlines
 from medical_gans.evaluation.lesion_results import PICTURES, Findings, write_findings
 from medical_gans.io.sequences import SequenceCase, SequenceVolume
@@ -127,7 +127,7 @@ class LesionEvaluation:
             cases = self._cases()
             seen = {method.name: self._seen_by(method, cases) for method in self.methods}
             self._check(cases)
-        roles = patient_roles([case.name for case in cases], self.members, self.exclude)
+        roles = patient_roles(image_hashes(cases), self.members, self.exclude)
         with whole_folder(self.output_dir) as folder:
             with self.manifest.timed("feature space"):
                 spaces = self._feature_spaces(seen)

@@ -14,8 +14,8 @@ from torch import nn
 
 from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError, OutputError, SettingError
-from medical_gans.evaluation.lesion_methods import load_member, parse_methods
-from medical_gans.evaluation.lesion_patients import patient_roles, role_notes
+from medical_gans.evaluation.lesion_methods import Member, load_member, parse_methods
+from medical_gans.evaluation.lesion_patients import image_hashes, patient_roles, role_notes
 from medical_gans.evaluation.lesions import LesionEvaluation
 from medical_gans.io.sequences import find_sequence_cases, read_sequence_case
 from medical_gans.io.volumes import save_volume
@@ -202,8 +202,20 @@ def test_patients_seen_in_adaptation_are_named_and_the_others_have_a_table_of_th
     assert "Dice, 3 patients" in printed and "Dice, 2 patients only for testing" in printed
 
 
+def test_patients_are_known_again_by_their_images_and_not_by_their_names(tmp_path):
+    for folder, level in (("adapted/ann", 1), ("tested/anonymous", 1), ("tested/ann", 2)):
+        (tmp_path / folder).mkdir(parents=True)
+        save_volume(tmp_path / folder / "SWI.nii.gz", np.full(SHAPE, level, np.float32), AFFINE)
+    adapted, tested = (image_hashes(find_sequence_cases(tmp_path / name, ["SWI"])) for name in ("adapted", "tested"))
+    member = Member(tmp_path, card=WeightsCard([None] * 3, adaptation_patients=adapted))
+    assert patient_roles(tested, {"adapted": [member]}) == {
+        "ann": "only for testing",
+        "anonymous": "unlabelled by adapted",
+    }
+
+
 def test_roles_nobody_told_are_not_known():
-    roles = patient_roles(["ann"], {})
+    roles = patient_roles({"ann": "0a"}, {})
     assert roles == {"ann": "not known"} and "Neither" in role_notes(roles)[0]
 
 

@@ -49,7 +49,8 @@ def tiny(in_channels: int = 1, classes: int = 2, **options) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("settings", "edge"), [({}, 48), ({"patch_size": [32] * 3}, 32), ({"patch_size": [32] * 3, "roi_size": [16] * 3}, 16)]
+    ("settings", "edge"),
+    [({}, 48), ({"patch_size": [32] * 3}, 32), ({"patch_size": [32] * 3, "roi_size": [16] * 3}, 16)],
 )
 def test_windows_are_as_large_as_the_patches_of_training_unless_told_otherwise(settings, edge):
     """Instance norm sees a larger window in another way."""
