@@ -30,13 +30,16 @@ Segment = Callable[[SequenceVolume], np.ndarray]
 
 
 class TrainedSegmenter(Protocol):
-    """A network with its weights, and the voxel size in mm that it was trained at."""
+    """A network with its weights, and the voxel size in mm and the patches in voxels that it was trained at."""
 
     @property
     def network(self) -> nn.Module: ...
 
     @property
     def spacing(self) -> Sequence[float | None] | None: ...
+
+    @property
+    def patch_size(self) -> Sequence[int] | None: ...
 
 
 @dataclass(frozen=True)
