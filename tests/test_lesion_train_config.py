@@ -79,6 +79,14 @@ def test_a_run_in_two_parts_equals_a_run_in_one(data, tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_domain_classifier_that_has_won_stops_the_run_with_a_sentence(data, tmp_path, capsys):
+    words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--channels", "[FLAIR,GRE]"]
+    words += ["--target_channels", "[FLAIR,SWI]", "--train#alarms#every", "1"]
+    won = ["--train#alarms#patience", "1", "--train#alarms#won_loss", "100", "--train#alarms#won_accuracy", "-1"]
+    assert train(*words, *won, "--output_dir", tmp_path / "run") != 0
+    assert "The discriminator 'domain' has won" in " ".join(capsys.readouterr().err.split())
+
+
 def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys):
     words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--channels", "[FLAIR,GRE]"]
     words += ["--target_channels", "[FLAIR,SWI]"]
