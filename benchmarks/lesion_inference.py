@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--network", choices=tuple(OPTIONS), default="UNet")
     parser.add_argument("--shape", type=int, nargs=3, default=(240, 240, 155), help="voxels of the volume, of 1 mm")
     parser.add_argument("--channels", type=int, default=1)
-    parser.add_argument("--roi", type=int, nargs=3, default=(48, 48, 48), help="voxels of a window")
+    parser.add_argument("--roi", type=int, nargs=3, default=(40, 40, 40), help="voxels of a window")
     parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--batch", type=int, default=4, help="windows per pass")
     parser.add_argument("--threads", type=int, default=2)
