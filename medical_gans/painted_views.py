@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -16,14 +17,23 @@ from tqdm import tqdm
 
 from medical_gans.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io import Case, read_volume
+from medical_gans.io import Case, TrainingCases, read_volume
 from medical_gans.io.writing import whole_file
 from medical_gans.painting import CtTissues, Painter, Window
+from medical_gans.pairs import read_pair
 from medical_gans.slices import PLANES
-from medical_gans.transforms import AIR_HU, MR_CEILING, body_mask, hounsfield_to_unit, resize_in_plane
+from medical_gans.transforms import (
+    AIR_HU,
+    MR_CEILING,
+    body_mask,
+    hounsfield_to_unit,
+    mr_reference_intensity,
+    resize_in_plane,
+)
 
 _CLOSING_MM = 4.0
 _LEAST_BONE_MM3 = 900.0
+_VERSION = 3  # of prepared arrays
 
 
 def smoothed_ct(hounsfield: np.ndarray, deviation: float = 50.0) -> np.ndarray:
@@ -78,63 +88,83 @@ def bone_mask(hounsfield: np.ndarray, spacing: Sequence[float], threshold: float
     return bone
 
 
+MAPS = ("bone", "body")
+PAIR_MAPS = ("mr", "trusted")
+
+
 @dataclass(frozen=True)
 class PreparedAnatomy:
-    """A CT made ready to be painted, on disk.
+    """A CT made ready to be painted, on disk, with its real MR where the two are registered.
 
     Attributes:
         name: case it came from.
-        path: int16 array ``(map, x, y, z)`` in canonical axes: HU, then 100 times the share of each of `maps`.
+        path: int16 array ``(map, x, y, z)`` in canonical axes: HU raised by 1024 in the body, then 100 times the share of bone
+            and body; of a pair also 1000 times the MR relative to its reference intensity, and 100 times where it is trusted.
         spacing: true voxel size in mm.
-        maps: names of the maps behind HU; ``bone`` and ``body`` are among them.
+        paired: whether the MR is there.
     """
 
     name: str
     path: Path
     spacing: tuple[float, ...]
-    maps: tuple[str, ...] = ("bone", "body")
+    paired: bool = False
 
     def array(self) -> np.ndarray:
         """The maps, memory-mapped."""
         return np.load(self.path, mmap_mode="r")
 
 
-def prepare_anatomy(case: Case, spacing: Sequence[float | None], cache_dir: Path) -> PreparedAnatomy:
+def prepare_anatomy(
+    case: Case, spacing: Sequence[float | None], cache_dir: Path, paired: bool = False
+) -> PreparedAnatomy:
     """Bring the CT of a case to training spacing, without noise, with its bone and body, once.
 
     Args:
-        case: where the CT is.
+        case: where the CT is, and of a pair the MR on the same grid and, where the case has one, the mask of trust.
         spacing: wanted voxel size along the canonical axes in mm; None keeps an axis.
         cache_dir: folder for the prepared arrays.
+        paired: take the MR along.
 
     Raises:
-        InputError: the CT cannot be read, or holds no body.
+        InputError: a file cannot be read, the CT holds no body, or a pair lies on two grids.
     """
-    path = case.ct
-    assert path is not None
-    stamp = f"{path}{path.stat().st_mtime_ns}anatomy2{tuple(spacing)}"
+    if case.ct is None:
+        raise InputError(f"{case.name} has no CT to paint.")
+    files = [case.ct, *(f for f in (case.mr, case.mask) if paired and f is not None)]
+    stamp = f"{[(str(f), f.stat().st_mtime_ns) for f in files]}{paired}{tuple(spacing)}{_VERSION}"
     stored = cache_dir / f"{case.name}_anatomy_{hashlib.sha256(stamp.encode()).hexdigest()[:12]}.npy"
     beside = stored.with_suffix(".npz")
     if not (stored.exists() and beside.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        volume = read_volume(path)
-        orientation = nibabel.io_orientation(volume.affine)
-        array = nibabel.apply_orientation(volume.array, orientation).astype(np.float32)
-        edges = tuple(float(s) for s in np.take(volume.spacing, np.argsort(orientation[:, 0])))
-        body = body_mask(array, edges, "CT")
-        if not body.any():
-            raise InputError(f"{path} shows no body: nothing stands out from air. Leave this file out.")
-        array = smoothed_ct(smoothed_ct(array))
-        shares = np.stack([bone_mask(array, edges), body]).astype(np.float32)
-        raised = torch.from_numpy(np.where(body, array - AIR_HU, 0.0).astype(np.float32))[None, None]
-        resized, true_spacing = resize_in_plane(raised, edges, spacing)
-        masks, _ = resize_in_plane(torch.from_numpy(shares)[None], edges, spacing)
-        maps = np.concatenate([np.rint(resized[0].numpy() + AIR_HU), np.rint(100 * masks[0].numpy())]).astype(np.int16)
+        maps, true_spacing = _anatomy(case, spacing, paired)
         with whole_file(stored) as temporary, open(temporary, "wb") as file:
-            np.save(file, maps)
+            np.save(file, np.rint(maps).astype(np.int16))
         with whole_file(beside) as temporary, open(temporary, "wb") as file:
             np.savez(file, spacing=true_spacing)
-    return PreparedAnatomy(case.name, stored, tuple(float(s) for s in np.load(beside)["spacing"]))
+    return PreparedAnatomy(case.name, stored, tuple(float(s) for s in np.load(beside)["spacing"]), paired)
+
+
+def _anatomy(case: Case, spacing: Sequence[float | None], paired: bool) -> tuple[np.ndarray, tuple[float, ...]]:
+    volume = read_volume(case.ct)  # type: ignore[arg-type]
+    orientation = nibabel.io_orientation(volume.affine)
+    edges = tuple(float(s) for s in np.take(volume.spacing, np.argsort(orientation[:, 0])))
+
+    def canonical(array: np.ndarray) -> np.ndarray:
+        return nibabel.apply_orientation(array, orientation).astype(np.float32)
+
+    hounsfield = canonical(volume.array)
+    body = body_mask(hounsfield, edges, "CT")
+    if not body.any():
+        raise InputError(f"{case.ct} shows no body: nothing stands out from air. Leave this file out.")
+    hounsfield = smoothed_ct(smoothed_ct(hounsfield))
+    maps = [np.where(body, hounsfield - AIR_HU, 0.0), 100.0 * bone_mask(hounsfield, edges), 100.0 * body]
+    if paired:
+        pair = read_pair(case)
+        mr = canonical(pair.mr.array)
+        reference = mr_reference_intensity(mr, body_mask(mr, edges, "MR"))
+        maps += [1000.0 * np.clip(mr / reference, 0.0, 2.0), 100.0 * canonical(pair.mask)]
+    resized, true_spacing = resize_in_plane(torch.from_numpy(np.stack(maps).astype(np.float32))[None], edges, spacing)
+    return resized[0].numpy(), true_spacing
 
 
 class PaintedViews(EpochViews):
@@ -157,9 +187,11 @@ class PaintedViews(EpochViews):
         scaling: relative change of size.
         elastic: largest standard deviation of the bending in mm; `elastic_scale` in mm.
         bone_weight: weight of voxels above 200 HU; of others in the body it is 1, outside 0.2.
+        real: share of the views that show the real MR, of CTs that have theirs.
+        tolerance: voxels by which the CT of such a view may be moved (`losses.nearest_shift`).
 
     Yields:
-        ``mr``, ``ct`` ``(adjacent, *crop)`` in [-1, 1] and ``weight``.
+        ``mr``, ``ct`` ``(adjacent, *crop)`` in [-1, 1], ``weight``, and ``tolerance`` (0 where the truth is exact).
     """
 
     def __init__(
@@ -179,7 +211,11 @@ class PaintedViews(EpochViews):
         elastic: float = 2.5,
         elastic_scale: Sequence[float] = (20.0, 45.0),
         bone_weight: float = 3.0,
+        real: float = 0.0,
+        tolerance: int = 3,
     ) -> None:
+        if not 0 <= real <= 1:
+            raise SettingError(f"real is {real}; give a share between 0 and 1.")
         if not anatomies:
             raise InputError("There is no CT to paint. Training needs at least one.")
         if plane not in PLANES:
@@ -189,6 +225,7 @@ class PaintedViews(EpochViews):
         self.crop_size, self.adjacent, self.axis = tuple(crop_size), adjacent, PLANES[plane]
         self.near_bone, self.rotation, self.scaling = near_bone, rotation, scaling
         self.elastic, self.elastic_scale, self.bone_weight = elastic, elastic_scale, bone_weight
+        self.real, self.tolerance = real, tolerance
         self.anatomies = list(anatomies)
         self.spacings = []
         self.stacks = []
@@ -211,18 +248,22 @@ class PaintedViews(EpochViews):
         shares = maps[:, 1:] / 100.0
         bone, body = shares[:, 0], (shares[:, 1] > 0.5).float()
         # HU were raised to 0 outside the body, so that a share of them is missing at its rim
-        hounsfield = torch.where(body > 0, maps[:, 0] / shares[:, 1].clamp_min(0.5) + AIR_HU, AIR_HU)
-        hounsfield, bone = self.tissues.changed_cortex(hounsfield, bone, rng)
-        signal = self.painter(self.tissues(hounsfield, bone, body, fields, rng), fields, rng)
+        hounsfield = maps[:, 0] / shares[:, 1].clamp_min(0.5) * body + AIR_HU
+        trusted = torch.ones_like(body)
+        is_real = self.anatomies[which].paired and rng.random() < self.real
+        if is_real:
+            signal, trusted = self.painter.varied(maps[:, 3] / 1000.0, fields, rng), shares[:, 3]
+        else:
+            hounsfield, bone = self.tissues.changed_cortex(hounsfield, bone, rng)
+            signal = self.painter(self.tissues(hounsfield, bone, body, fields, rng), fields, rng)
         rim = Painter.HALO
         part = tuple(slice(h, n - h) for h, n in zip(rim, window.shape, strict=True))
-        hounsfield, body = hounsfield[part], body[part]
-        weight = 0.2 + 0.8 * body
-        weight = torch.where(hounsfield > 200, self.bone_weight, weight)
+        hounsfield, body, trusted = hounsfield[part], body[part], trusted[part]
         return {
             "mr": (signal[part] * (2.0 / MR_CEILING) - 1.0).clamp(-1, 1),
             "ct": torch.from_numpy(hounsfield_to_unit(hounsfield.numpy())),
-            "weight": weight,
+            "weight": (0.2 + 0.8 * body + (self.bone_weight - 1.0) * (hounsfield > 200)) * trusted,
+            "tolerance": torch.tensor(self.tolerance if is_real else 0),
         }
 
     def _cut(self, which: int, rng: np.random.Generator) -> tuple[Tensor, Window]:
@@ -261,14 +302,33 @@ class PaintedViews(EpochViews):
 
 
 def painted_views(
-    cases: Sequence[Case],
+    cases: TrainingCases,
     painter: Painter,
     tissues: CtTissues,
     *,
     cache_dir: str | Path,
     spacing: Sequence[float | None],
-    **options: object,
+    real: float = 0.0,
+    **options: Any,
 ) -> PaintedViews:
-    """Prepare the CTs of a cohort, with a progress bar, and make the data set; see `PaintedViews`."""
-    prepared = [prepare_anatomy(c, spacing, Path(cache_dir)) for c in tqdm(cases, desc="preparing CTs", leave=False)]
-    return PaintedViews(prepared, painter, tissues, **options)  # type: ignore[arg-type]
+    """Prepare the CTs of a cohort, with a progress bar, and make the data set; see `PaintedViews`.
+
+    Args:
+        cases: the training set.
+        painter: gives signals.
+        tissues: what a voxel of the CT holds.
+        cache_dir: folder for the prepared arrays.
+        spacing: wanted voxel size along the canonical axes in mm; None keeps an axis.
+        real: share of the views of a registered pair that show its MR. A pair is a case with MR and CT
+            that is not named as unaligned (see `io.find_training_cases`).
+        options: of `PaintedViews`.
+
+    Raises:
+        InputError: see `prepare_anatomy`.
+    """
+    registered = {case.name for case in cases.pairs} if real else set()
+    prepared = [
+        prepare_anatomy(case, spacing, Path(cache_dir), case.name in registered)
+        for case in tqdm(cases.ct, desc="preparing CTs", leave=False)
+    ]
+    return PaintedViews(prepared, painter, tissues, real=real, **options)

@@ -22,6 +22,7 @@ from torch import Tensor
 from medical_gans.errors import SettingError
 
 _PERIOD = 64
+_BLUR_REACH = 7
 _SPLINE_DEVIATION = 0.479**1.5  # of a cubic B-spline sum of independent normal coefficients, in three dimensions
 
 
@@ -119,7 +120,7 @@ def _spline_weights(origin: int, count: int, step: float, phase: float) -> tuple
     distance = np.abs(position[:, None].astype(np.float32) - np.arange(first, last + 1, dtype=np.float32))
     near = np.clip(1.0 - distance, 0.0, None)
     wide = np.clip(2.0 - distance, 0.0, None)
-    return first, (wide**3 - 4.0 * near**3) / 6.0
+    return first, (wide * wide * wide - 4.0 * near * near * near) * np.float32(1.0 / 6.0)
 
 
 class CtTissues:
@@ -335,14 +336,29 @@ class Painter:
         soft_fat, hard_fat = (_along(image, rows, columns) for image in (soft[1], hard[1]))
         image = (soft[0] + soft_fat) * self._darkness(tissues, fields, rng) + hard[0] + hard_fat
         image = _along(image, *self._smoothing(fields.window, rng))
+        return self._received(image, fields, rng, max(signals.values()))
+
+    def varied(self, image: Tensor, fields: RandomFields, rng: np.random.Generator) -> Tensor:
+        """A real MR as another coil, another noise and another contrast exponent would have shown it.
+
+        Args:
+            image: ``(slice, row, column)``, 1 the signal of the brightest ordinary tissue.
+            fields: see `fields`.
+            rng: draws everything.
+        """
+        return self._received(image * rng.uniform(0.9, 1.1), fields, rng, 1.0, 0.5)
+
+    def _received(
+        self, image: Tensor, fields: RandomFields, rng: np.random.Generator, top: float, share: float = 1.0
+    ) -> Tensor:
+        """Smooth field, Rician noise and gamma, at `share` of their strength."""
         scale = rng.uniform(*self.bias_scale)
-        image = image * torch.exp(rng.uniform(0, self.bias) * fields.smooth(scale))
-        noise = rng.uniform(*self.noise)
+        image = image * torch.exp(share * rng.uniform(0, self.bias) * fields.smooth(scale))
+        noise = share * rng.uniform(*self.noise)
         smooth, scale = rng.random() < 0.5, rng.uniform(1.0, 2.0)
         grain = fields.smooth(scale, 1.0, 2) if smooth else [fields.white(), fields.white()]
         image = torch.hypot(image + noise * grain[0], noise * grain[1])
-        exponent = float(np.exp(rng.uniform(-self.gamma, self.gamma)))
-        top = max(signals.values())
+        exponent = float(np.exp(share * rng.uniform(-self.gamma, self.gamma)))
         return (image / top).pow(exponent) * top
 
     def _textured(
@@ -379,7 +395,7 @@ class Painter:
         happens, width, depth = rng.random() < self.lines, rng.uniform(0.05, 0.25), rng.uniform(0.3, 1.0)
         line = fields.smooth(rng.uniform(*self.line_scale), rng.uniform(1, 4))
         if happens:
-            factor = factor - depth * ((gate + 0.2) * 1.2).clamp(0, 1) * torch.exp(-((line / width) ** 2))
+            factor = factor - depth * ((gate + 0.2) * 1.2).clamp(0, 1) * torch.exp((line * line) * (-1.0 / width**2))
         happens, depth, least = rng.random() < self.spots, rng.uniform(0.4, 1.0), rng.uniform(1.7, 2.3)
         spot = fields.smooth(rng.uniform(*self.spot_scale), rng.uniform(1, 4))
         if happens:
@@ -430,12 +446,11 @@ def _widened(image: Tensor) -> Tensor:
 
 
 def _blur_matrix(count: int, sigma: float) -> Tensor:
-    distance = torch.arange(count, dtype=torch.float32)
-    distance = distance[:, None] - distance
-    matrix = torch.exp(-0.5 * (distance / max(sigma, 1e-3)) ** 2)
-    # what lies beyond the halo must not count, so that a crop does not change what is painted
-    matrix = matrix * (distance.abs() <= 7)
-    return matrix / matrix.sum(1, keepdim=True)
+    reach = min(_BLUR_REACH, count - 1)  # what lies beyond the halo must not count
+    kernel = np.zeros(2 * count - 1, dtype=np.float32)
+    kernel[count - 1 - reach : count + reach] = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
+    matrix = np.lib.stride_tricks.sliding_window_view(kernel, count)[::-1]
+    return torch.from_numpy(matrix / matrix.sum(1, keepdims=True))
 
 
 def _shift_matrix(count: int, shift: float) -> Tensor:
