@@ -13,8 +13,8 @@ import pytest
 from medical_gans.errors import InputError, OutputError, SettingError, UserError
 from medical_gans.io import find_cases, save_volume
 from medical_gans.phantom import head, simulate_ct
-from medical_gans.radiotherapy import DoseEvaluation, DoseSources, evaluation, figures
-from medical_gans.radiotherapy import pictures as dose_pictures
+from medical_gans.studies.radiotherapy import DoseEvaluation, DoseSources, evaluation, figures
+from medical_gans.studies.radiotherapy import pictures as dose_pictures
 
 SPACING = 5.0
 
@@ -225,7 +225,7 @@ def test_results_of_another_run_are_not_overwritten(dataset):
 def test_a_dose_is_drawn_over_the_ct_with_the_target_around_it(tmp_path, scanned):
     from matplotlib.image import imread
 
-    from medical_gans.radiotherapy.dose_grid import DoseGrid
+    from medical_gans.studies.radiotherapy.dose_grid import DoseGrid
 
     grid = DoseGrid((20, 24, 16), 4.0, np.zeros(3))
     target = grid.sphere(np.array([40.0, 48, 32]), 12)

@@ -1,0 +1,1 @@
+"""DICOM in and out: strict intake, CT series, segmentations, structure sets, sending."""
