@@ -287,7 +287,9 @@ class PaintedViews(EpochViews):
         window = Window((here - shape[0] // 2, int(corner[0]), int(corner[1])), shape, spacing)  # type: ignore[arg-type]
         fields = self.painter.fields(window, rng)
         amount, scale = rng.uniform(0, self.elastic), rng.uniform(*self.elastic_scale)
-        rows, columns = (torch.arange(n, dtype=torch.float32) + o for n, o in zip(shape[1:], window.origin[1:], strict=True))
+        rows, columns = (
+            torch.arange(n, dtype=torch.float32) + o for n, o in zip(shape[1:], window.origin[1:], strict=True)
+        )
         bent = amount * fields.smooth(scale, 1.0, 2)
         at_row = rows[:, None] + bent[0] / spacing[1]
         at_column = columns[None] + bent[1] / spacing[2]

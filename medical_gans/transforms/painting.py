@@ -456,3 +456,19 @@ def _blur_matrix(count: int, sigma: float) -> Tensor:
 def _shift_matrix(count: int, shift: float) -> Tensor:
     index = torch.arange(count, dtype=torch.float32)
     return (1 - (index[:, None] + shift - index).abs()).clamp_min(0)
+
+
+def label_tissues(labels: Tensor, classes: int) -> dict[str, Tensor]:
+    """Shares of the classes of a label map, for a `Painter` with signals for ``label_0``, ``label_1`` and so on.
+
+    Args:
+        labels: whole numbers below `classes`, ``(slice, row, column)``.
+        classes: number of classes.
+
+    Raises:
+        SettingError: a label is out of range.
+    """
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise SettingError(f"The labels run from {low} to {high}; {classes} classes are painted (0 to {classes - 1}).")
+    return {f"label_{number}": (labels == number).float() for number in range(classes)}

@@ -99,7 +99,9 @@ class PaintedTranslation:
         made = made.float()
         for number, reach in enumerate(tolerance):
             if reach:
-                ct[number], weight[number] = nearest_shift(made[number].detach(), ct[number], weight[number], int(reach))
+                ct[number], weight[number] = nearest_shift(
+                    made[number].detach(), ct[number], weight[number], int(reach)
+                )
         terms = {"l1": weighted_l1(made, ct, weight)}
         if branches is not None:
             parts = bone_terms(logit, soft, bone, ct, weight, BONE_UNIT)
