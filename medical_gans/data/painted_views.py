@@ -16,12 +16,11 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from medical_gans.data.epoch_views import EpochViews
+from medical_gans.data.pairs import read_pair
+from medical_gans.data.slices import PLANES
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, TrainingCases, read_volume
 from medical_gans.io.writing import whole_file
-from medical_gans.transforms.painting import CtTissues, Painter, Window
-from medical_gans.data.pairs import read_pair
-from medical_gans.data.slices import PLANES
 from medical_gans.transforms import (
     AIR_HU,
     MR_CEILING,
@@ -30,6 +29,7 @@ from medical_gans.transforms import (
     mr_reference_intensity,
     resize_in_plane,
 )
+from medical_gans.transforms.painting import CtTissues, Painter, Range, Window
 
 _CLOSING_MM = 4.0
 _LEAST_BONE_MM3 = 900.0
@@ -88,18 +88,15 @@ def bone_mask(hounsfield: np.ndarray, spacing: Sequence[float], threshold: float
     return bone
 
 
-MAPS = ("bone", "body")
-PAIR_MAPS = ("mr", "trusted")
-
-
 @dataclass(frozen=True)
 class PreparedAnatomy:
     """A CT made ready to be painted, on disk, with its real MR where the two are registered.
 
     Attributes:
         name: case it came from.
-        path: int16 array ``(map, x, y, z)`` in canonical axes: HU raised by 1024 in the body, then 100 times the share of bone
-            and body; of a pair also 1000 times the MR relative to its reference intensity, and 100 times where it is trusted.
+        path: int16 array ``(map, x, y, z)`` in canonical axes: HU raised by 1024 in the body, then 100 times the share
+            of bone and body; of a pair also 1000 times the MR relative to its reference intensity, and 100 times
+            where it is trusted.
         spacing: true voxel size in mm.
         paired: whether the MR is there.
     """
@@ -170,8 +167,8 @@ def _anatomy(case: Case, spacing: Sequence[float | None], paired: bool) -> tuple
 class PaintedViews(EpochViews):
     """Random views of CTs with an MR painted on them.
 
-    Each view has a frame of its own, turned, scaled, mirrored and bent about the middle of the CT, and is painted by the
-    position in that frame: where the crop lies changes nothing. It is a function of (seed, epoch, index).
+    Each view has a frame of its own, turned, scaled, mirrored and bent about the middle of the CT, and is painted by
+    the position in that frame: where the crop lies changes nothing. It is a function of (seed, epoch, index).
 
     Args:
         anatomies: prepared CTs.
@@ -209,7 +206,7 @@ class PaintedViews(EpochViews):
         rotation: float = 25.0,
         scaling: float = 0.22,
         elastic: float = 2.5,
-        elastic_scale: Sequence[float] = (20.0, 45.0),
+        elastic_scale: Range = (20.0, 45.0),
         bone_weight: float = 3.0,
         real: float = 0.0,
         tolerance: int = 3,
@@ -290,17 +287,22 @@ class PaintedViews(EpochViews):
         rows, columns = (
             torch.arange(n, dtype=torch.float32) + o for n, o in zip(shape[1:], window.origin[1:], strict=True)
         )
-        bent = amount * fields.smooth(scale, 1.0, 2)
-        at_row = rows[:, None] + bent[0] / spacing[1]
-        at_column = columns[None] + bent[1] / spacing[2]
+        down, right = fields.smooth(scale, None, 2)
+        at_row = rows[:, None] + down * (amount / spacing[1])
+        at_column = columns[None] + right * (amount / spacing[2])
         turned = torch.from_numpy(turn.astype(np.float32))
         y = turned[0, 0] * at_row + turned[0, 1] * at_column
         x = turned[1, 0] * at_row + turned[1, 1] * at_column
-        grid = torch.stack([x / (size[1] / 2.0), y / (size[0] / 2.0)], -1)
-        slices = (torch.arange(shape[0]) + window.origin[0]).clamp(0, len(stack) - 1)
-        source = stack[slices].float()
-        source[:, 0] -= AIR_HU
-        return functional.grid_sample(source, grid, mode="bilinear", padding_mode="zeros", align_corners=False), window
+        grid = torch.stack([x[0] / (size[1] / 2.0), y[0] / (size[0] / 2.0)], -1)
+        first = window.origin[0]
+        if first >= 0 and first + shape[0] <= len(stack):
+            source = stack[first : first + shape[0]]
+        else:
+            source = stack[(torch.arange(shape[0]) + first).clamp(0, len(stack) - 1)]
+        # all slices are bent alike, so that they are channels of one image
+        source = source.float().flatten(0, 1)[None]
+        cut = functional.grid_sample(source, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)
+        return cut.view(shape[0], -1, *shape[1:]), window
 
 
 def painted_views(

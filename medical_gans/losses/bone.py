@@ -16,8 +16,8 @@ def bone_terms(
 ) -> dict[str, Tensor]:
     """What the branches of `networks.BoneGenerator` learn, each where it holds.
 
-    Cross-entropy of the probability, in which a voxel of bone counts twice, and L1 of HU of soft tissue outside bone and
-    of bone inside it.
+    Cross-entropy of the probability, in which a voxel of bone counts twice, and L1 of HU of soft tissue outside bone
+    and of bone inside it.
 
     Args:
         logit: of bone, ``(batch, channel, *spatial)``.

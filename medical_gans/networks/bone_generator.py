@@ -19,8 +19,8 @@ class BoneGenerator(nn.Module):
     """U-Net of residual blocks whose head mixes two tissues: ``HU = (1 - p) soft + p bone``.
 
     An L1 loss alone returns the median, so that thin cortex, of which the network is not sure, vanishes. Here a
-    probability is learnt as one (cross-entropy), each branch learns its HU where it holds, and the mixture is made in HU,
-    inside the network. Four resolutions below the first give context of some hundred voxels. No norm, as in `ResnetGenerator`.
+    probability is learnt as one (cross-entropy), each branch learns its HU where it holds, and the mixture is made in
+    HU, inside the network. Lower resolutions give context of some hundred voxels. No norm, as in `ResnetGenerator`.
 
     Args:
         spatial_dims: 2 or 3.
@@ -51,7 +51,7 @@ class BoneGenerator(nn.Module):
             raise SettingError(f"spatial_dims is {spatial_dims}; the generator works in 2 or 3 dimensions.")
         if len(widths) < 2 or len(widths) != len(blocks) or min(widths) < 1 or min(blocks) < 1:
             raise SettingError(
-                f"widths is {list(widths)} and blocks {list(blocks)}; give as many of both, two at least, all 1 or more."
+                f"widths is {list(widths)} and blocks {list(blocks)}; give as many of both, two at least, none below 1."
             )
         self.stride = 2 ** (len(widths) - 1)
         self.curve = tuple((float(hu), float(unit)) for hu, unit in curve)
@@ -146,7 +146,8 @@ def _initialise(generator: nn.Module, out_channels: int) -> None:
             if name.endswith("second"):
                 with torch.no_grad():
                     module.weight.mul_(0.3)
+    head = generator.get_submodule("head")
     with torch.no_grad():
-        generator.head.weight.mul_(0.1)
-        generator.head.bias[:out_channels] = -2.0
-        generator.head.bias[2 * out_channels :] = 0.55
+        head.weight.mul_(0.1)  # type: ignore[operator, union-attr]
+        head.bias[:out_channels] = -2.0  # type: ignore[index, operator]
+        head.bias[2 * out_channels :] = 0.55  # type: ignore[index, operator]

@@ -1,7 +1,7 @@
 """Images of random contrast painted on known anatomy: an MR from a CT, or from a label map (domain randomisation).
 
-A network that learns from painted images sees more contrasts than any scanner makes and must rely on anatomy; its truth is
-exact, on the same voxels (Billot et al. 2023, SynthSeg, for label maps). Three parts:
+A network that learns from painted images sees more contrasts than any scanner makes and must rely on anatomy; its
+truth is exact, on the same voxels (Billot et al. 2023, SynthSeg, for label maps). Three parts:
 
 - `CtTissues` says how much of each tissue a voxel of a CT holds;
 - `Painter` gives every tissue a random signal and adds what a scanner adds;
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,9 +22,14 @@ from torch import Tensor
 
 from medical_gans.errors import SettingError
 
+Range = tuple[float, float]
+"""Lowest and highest value of what is drawn."""
+
 _PERIOD = 64
 _BLUR_REACH = 7
-_SPLINE_DEVIATION = 0.479**1.5  # of a cubic B-spline sum of independent normal coefficients, in three dimensions
+_SPLINE_DEVIATION = 0.479**0.5
+"""Of a cubic B-spline sum of independent normal coefficients, along one axis."""
+_ONE_KNOT = torch.ones(1, 1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class RandomFields:
         seed: of the lattice, drawn once.
     """
 
-    _lattices: dict[int, Tensor] = {}
+    _lattices: ClassVar[dict[int, Tensor]] = {}
 
     def __init__(self, window: Window, rng: np.random.Generator, seed: int = 0) -> None:
         self.window = window
@@ -67,37 +73,39 @@ class RandomFields:
             self._lattices[seed] = drawn
         self.lattice = self._lattices[seed]
 
-    def smooth(self, scale: float, along_slices: float = 1.0, count: int = 1) -> Tensor:
+    def smooth(self, scale: float, along_slices: float | None = 1.0, count: int = 1) -> list[Tensor]:
         """Fields of mean 0 and standard deviation about 1.
 
         Args:
             scale: mm over which they change.
-            along_slices: factor of `scale` across the slices: structures that run along them.
+            along_slices: factor of `scale` across the slices, for structures that run along them; None: all slices are
+                alike, and one is returned for all.
             count: number of fields.
 
         Returns:
-            ``(slice, row, column)`` for one field, ``(field, slice, row, column)`` for several.
+            Fields ``(slice, row, column)``, or ``(1, row, column)``.
         """
         phase = self.rng.uniform(0.0, _PERIOD, 3)
-        others = self.rng.integers(0, _PERIOD, (count, 2))
-        edges = (scale * along_slices, scale, scale)
+        corners = self.rng.integers(0, _PERIOD, (count, 3))
         window, weights, knots = self.window, [], []
-        for axis in range(3):
-            step = window.spacing[axis] / edges[axis]
+        for axis, edge in enumerate((scale * (along_slices or 1.0), scale, scale)):
+            if axis == 0 and along_slices is None:
+                weights.append(_ONE_KNOT)
+                knots.append(torch.zeros(1, dtype=torch.long))
+                continue
+            step = window.spacing[axis] / edge
             first, matrix = _spline_weights(window.origin[axis], window.shape[axis], step, phase[axis])
             weights.append(torch.from_numpy(matrix))
             knots.append(torch.arange(first, first + matrix.shape[1]))
-        parts = []
-        for number in range(count):
-            moved = [knots[0], knots[1] + int(others[number, 0]), knots[2] + int(others[number, 1])]
+        fields = []
+        for corner in corners.tolist():
             part = self.lattice
             for axis in range(3):
-                part = part.index_select(axis, moved[axis].remainder(_PERIOD))
-            parts.append((weights[0] @ part.flatten(1)).view(-1, *part.shape[1:]))
-        fields = torch.stack(parts) * (1.0 / _SPLINE_DEVIATION)
-        rows = torch.matmul(weights[1], fields)
-        fields = torch.matmul(rows.view(-1, rows.shape[-1]), weights[2].T).view(*rows.shape[:-1], -1)
-        return fields if count > 1 else fields[0]
+                part = part.index_select(axis, (knots[axis] + corner[axis]).remainder_(_PERIOD))
+            part = (weights[0] @ part.flatten(1)).view(-1, *part.shape[1:])
+            rows = torch.matmul(weights[1], part)
+            fields.append(torch.matmul(rows.flatten(0, 1), weights[2].T).view(*rows.shape[:2], -1))
+        return fields
 
     def white(self) -> Tensor:
         """Independent normal numbers, one per voxel (they repeat after 64 voxels, shifted from slice to slice)."""
@@ -120,15 +128,15 @@ def _spline_weights(origin: int, count: int, step: float, phase: float) -> tuple
     distance = np.abs(position[:, None].astype(np.float32) - np.arange(first, last + 1, dtype=np.float32))
     near = np.clip(1.0 - distance, 0.0, None)
     wide = np.clip(2.0 - distance, 0.0, None)
-    return first, (wide * wide * wide - 4.0 * near * near * near) * np.float32(1.0 / 6.0)
+    return first, (wide * wide * wide - 4.0 * near * near * near) * np.float32(1.0 / (6.0 * _SPLINE_DEVIATION))
 
 
 class CtTissues:
     """How much fat, water, marrow and mineral each voxel of a CT holds, with thresholds drawn anew each time.
 
-    Outside bone a voxel lies on the way from air over fat to water; inside bone (cortex and all that it encloses) on that
-    from marrow to mineral, so that partial volume needs no rule of its own. Signal of marrow falls linearly with HU:
-    measured on pairs of the thigh, 0.92 of fat at 0 HU, 0.62 at 500, 0.18 at 1100.
+    Outside bone a voxel lies on the way from air over fat to water; inside bone (cortex and all that it encloses) on
+    that from marrow to mineral, so that partial volume needs no rule of its own. Signal of marrow falls linearly with
+    HU: measured on a leg whose MR and CT agree, 0.92 of fat at 0 HU, 0.62 at 500, 0.18 at 1100.
 
     Args:
         fat_hounsfield: HU below which soft tissue is all fat, [low, high].
@@ -144,14 +152,14 @@ class CtTissues:
     def __init__(
         self,
         *,
-        fat_hounsfield: Sequence[float] = (-110.0, -85.0),
-        water_hounsfield: Sequence[float] = (10.0, 40.0),
-        marrow_hounsfield: Sequence[float] = (-50.0, 150.0),
-        mineral_hounsfield: Sequence[float] = (1150.0, 1550.0),
-        red_marrow: Sequence[float] = (0.0, 0.5),
-        red_marrow_scale: Sequence[float] = (15.0, 40.0),
+        fat_hounsfield: Range = (-110.0, -85.0),
+        water_hounsfield: Range = (10.0, 40.0),
+        marrow_hounsfield: Range = (-50.0, 150.0),
+        mineral_hounsfield: Range = (1150.0, 1550.0),
+        red_marrow: Range = (0.0, 0.5),
+        red_marrow_scale: Range = (15.0, 40.0),
         cortex_change: float = 0.4,
-        cortex_voxels: Sequence[float] = (0.7, 1.0),
+        cortex_voxels: Range = (0.7, 1.0),
     ) -> None:
         self.fat_hounsfield = fat_hounsfield
         self.water_hounsfield = water_hounsfield
@@ -202,8 +210,8 @@ class CtTissues:
         calcium = ((hounsfield - 150.0) / 400.0).clamp(0, 1)
         low, high = rng.uniform(*self.marrow_hounsfield), rng.uniform(*self.mineral_hounsfield)
         marrow = ((high - hounsfield) / (high - low)).clamp(0, 1)
-        red = rng.uniform(*self.red_marrow)
-        red = (red * (1 + 0.5 * fields.smooth(rng.uniform(*self.red_marrow_scale)))).clamp(0, 1)
+        most = rng.uniform(*self.red_marrow)
+        red = (fields.smooth(rng.uniform(*self.red_marrow_scale), None)[0] * (0.5 * most) + most).clamp_(0, 1)
         inside = bone * body
         soft = soft * filled
         return {
@@ -219,12 +227,13 @@ class Painter:
     """Gives tissues random signals and adds what scanners add.
 
     Signals are relative to the brightest ordinary tissue, as `normalise_mr` leaves them. Per draw: a signal for each
-    tissue (in the order of T1 in most, free in some), fat suppressed in some; texture, and regions of another signal; dark structures that no
-    CT shows (tendons, fascia, vessels, voids), so that dark does not mean bone; chemical shift of fat; blur, thick slices; a smooth
-    multiplicative field; Rician noise; gamma and gain.
+    tissue (in the order of T1 in most, free in some), fat suppressed in some; texture, and regions of another signal;
+    dark structures that no CT shows (tendons, fascia, vessels, voids), so that dark does not mean bone; chemical shift
+    of fat; blur, thick slices; a smooth multiplicative field; Rician noise; gamma and gain.
 
     Args:
         signals: [low, high] of each tissue's signal.
+        relative: tissues whose signal is given relative to that of another one, which stands before it in `signals`.
         fat: names of the tissues whose protons are those of fat: they are shifted and suppressed.
         dark: names of the tissues that dark structures are painted over.
         free: probability that each tissue's signal is drawn from [0, 1] instead.
@@ -239,10 +248,11 @@ class Painter:
         chemical_shift: largest shift of fat in mm.
         blur: standard deviation in mm, [low, high].
         thick: probability that one in-plane axis was the slice axis; `thickness` in mm, [low, high].
-        bias: standard deviation of the logarithm of the field; `bias_scale` in mm.
+        bias: largest relative standard deviation of the field; `bias_scale` in mm.
         noise: standard deviation, [low, high].
-        gamma: largest absolute logarithm of the exponent.
+        gamma: largest absolute logarithm of the exponent of contrast, in half of the draws.
         gain: signal of the brightest tissue in the end, [low, high].
+        alike: coarse fields are the same in all slices: faster, for a few adjacent slices; false for blocks.
         seed: of the noise lattice.
 
     Raises:
@@ -256,29 +266,31 @@ class Painter:
         self,
         *,
         signals: Mapping[str, Sequence[float]],
+        relative: Mapping[str, str] | None = None,
         fat: Sequence[str] = ("fat", "fatty_marrow"),
         dark: Sequence[str] = ("fat", "water"),
         free: float = 0.1,
         suppressed: float = 0.33,
-        suppression: Sequence[float] = (0.05, 0.45),
+        suppression: Range = (0.05, 0.45),
         texture: float | Mapping[str, float] = 0.12,
-        texture_scale: Sequence[float] = (3.0, 14.0),
+        texture_scale: Range = (3.0, 14.0),
         region: float = 0.5,
-        region_change: Sequence[float] = (-0.5, 0.9),
+        region_change: Range = (-0.5, 0.9),
         lines: float = 0.8,
-        line_scale: Sequence[float] = (3.0, 9.0),
+        line_scale: Range = (3.0, 9.0),
         spots: float = 0.7,
-        spot_scale: Sequence[float] = (2.0, 5.0),
+        spot_scale: Range = (2.0, 5.0),
         borders: float = 0.6,
         chemical_shift: float = 2.2,
-        blur: Sequence[float] = (0.2, 0.9),
+        blur: Range = (0.2, 0.9),
         thick: float = 0.2,
-        thickness: Sequence[float] = (2.0, 6.0),
+        thickness: Range = (2.0, 6.0),
         bias: float = 0.15,
-        bias_scale: Sequence[float] = (50.0, 120.0),
-        noise: Sequence[float] = (0.005, 0.04),
+        bias_scale: Range = (50.0, 120.0),
+        noise: Range = (0.005, 0.04),
         gamma: float = 0.2,
-        gain: Sequence[float] = (0.8, 1.05),
+        gain: Range = (0.8, 1.05),
+        alike: bool = True,
         seed: int = 0,
     ) -> None:
         ranges = {f"signals of {name}": value for name, value in signals.items()}
@@ -289,6 +301,13 @@ class Painter:
             if len(value) != 2 or value[0] > value[1]:
                 raise SettingError(f"Painter: {name} is {list(value)}; give [low, high].")
         self.signals = {name: (float(low), float(high)) for name, (low, high) in signals.items()}
+        self.relative = dict(relative or {})
+        names = list(self.signals)
+        for name, other in self.relative.items():
+            if not {name, other} <= set(names) or names.index(other) > names.index(name):
+                raise SettingError(
+                    f"Painter: {name} is relative to {other}; both need a signal, and {other} must come first."
+                )
         self.fat, self.dark = frozenset(fat), frozenset(dark)
         self.free, self.suppressed, self.suppression = free, suppressed, suppression
         self.texture, self.texture_scale = texture, texture_scale
@@ -297,6 +316,7 @@ class Painter:
         self.spots, self.spot_scale, self.borders = spots, spot_scale, borders
         self.chemical_shift, self.blur, self.thick, self.thickness = chemical_shift, blur, thick, thickness
         self.bias, self.bias_scale, self.noise, self.gamma, self.gain = bias, bias_scale, noise, gamma, gain
+        self.depth = None if alike else 1.0
         self.seed = seed
 
     def fields(self, window: Window, rng: np.random.Generator) -> RandomFields:
@@ -306,7 +326,12 @@ class Painter:
     def draw_signals(self, rng: np.random.Generator) -> dict[str, float]:
         """A signal for each tissue, fat suppressed in some draws, the brightest one between the ends of `gain`."""
         free = rng.random() < self.free
-        drawn = {name: rng.uniform(0.0, 1.0) if free else rng.uniform(*range_) for name, range_ in self.signals.items()}
+        drawn = {}
+        for name, (low, high) in self.signals.items():
+            value, anything = rng.uniform(low, high), rng.uniform(0.0, 1.0)
+            other = self.relative.get(name)
+            value = value if other is None else value * drawn[other]
+            drawn[name] = anything if free else value
         factor = rng.uniform(*self.suppression)
         if rng.random() < self.suppressed:
             drawn = {name: value * (factor if name in self.fat else 1.0) for name, value in drawn.items()}
@@ -353,13 +378,14 @@ class Painter:
     ) -> Tensor:
         """Smooth field, Rician noise and gamma, at `share` of their strength."""
         scale = rng.uniform(*self.bias_scale)
-        image = image * torch.exp(share * rng.uniform(0, self.bias) * fields.smooth(scale))
+        (field,) = fields.smooth(scale, self.depth)
+        image = image * (field * (share * rng.uniform(0, self.bias)) + 1).clamp_(min=0.2)
         noise = share * rng.uniform(*self.noise)
         smooth, scale = rng.random() < 0.5, rng.uniform(1.0, 2.0)
         grain = fields.smooth(scale, 1.0, 2) if smooth else [fields.white(), fields.white()]
-        image = torch.hypot(image + noise * grain[0], noise * grain[1])
+        image = torch.hypot(image + grain[0].mul_(noise), grain[1].mul_(noise))
         exponent = float(np.exp(share * rng.uniform(-self.gamma, self.gamma)))
-        return (image / top).pow(exponent) * top
+        return image if rng.random() < 0.5 else image.div_(top).pow_(exponent).mul_(top)
 
     def _textured(
         self,
@@ -369,10 +395,10 @@ class Painter:
         rng: np.random.Generator,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Images [water, fat] of what dark structures cover, and of the rest."""
-        coarse, place = fields.smooth(rng.uniform(*self.texture_scale), rng.uniform(1, 3), 2)
-        fine = fields.smooth(rng.uniform(1.5, 3.5), rng.uniform(1, 3))
+        coarse, place = fields.smooth(rng.uniform(*self.texture_scale), self.depth, 2)
+        (fine,) = fields.smooth(rng.uniform(1.5, 3.5), rng.uniform(1, 3))
         happens, change = rng.random() < self.region, rng.uniform(*self.region_change)
-        region = 1 + change * ((place - 0.8) * 2.5).clamp(0, 1) if happens else None
+        region = ((place - 0.8) * (2.5 * change)).clamp_(min(0.0, change), max(0.0, change)) + 1 if happens else None
         nothing = torch.zeros(fields.window.shape)
         images = [[nothing, nothing], [nothing, nothing]]
         for name in self.signals:
@@ -380,32 +406,37 @@ class Painter:
             first, second = rng.uniform(-largest, largest), rng.uniform(0, largest / 2)
             if name not in tissues:
                 continue
-            image = tissues[name] * signals[name] * (1 + first * coarse + second * fine).clamp_min(0.1)
+            grain = coarse * first + 1
             if region is not None and name in self.dark and name not in self.fat:
-                image = image * region
+                grain = grain * region
+            image = (fine * second).add_(grain).clamp_(min=0.1).mul_(tissues[name]).mul_(signals[name])
             kind = images[0 if name in self.dark else 1]
             which = 1 if name in self.fat else 0
-            kind[which] = kind[which] + image
+            kind[which] = image if kind[which] is nothing else kind[which].add_(image)
         return images[0], images[1]
 
     def _darkness(self, tissues: Mapping[str, Tensor], fields: RandomFields, rng: np.random.Generator) -> Tensor:
         """Factor from 0 to 1 of dark structures: lines, spots, borders."""
         factor = torch.ones(fields.window.shape)
-        gate = fields.smooth(rng.uniform(8.0, 20.0))
+        (gate,) = fields.smooth(rng.uniform(8.0, 20.0), self.depth)
         happens, width, depth = rng.random() < self.lines, rng.uniform(0.05, 0.25), rng.uniform(0.3, 1.0)
-        line = fields.smooth(rng.uniform(*self.line_scale), rng.uniform(1, 4))
+        scale, along = rng.uniform(*self.line_scale), rng.uniform(1, 4)
         if happens:
-            factor = factor - depth * ((gate + 0.2) * 1.2).clamp(0, 1) * torch.exp((line * line) * (-1.0 / width**2))
+            (line,) = fields.smooth(scale, along)
+            # (1 + x^2)^-2 falls as a bell does, and costs less
+            bell = line.mul_(1.0 / width).square_().add_(1.0).square_().reciprocal_()
+            factor.sub_(bell.mul_(((gate + 0.2) * (1.2 * depth)).clamp_(0, depth)))
         happens, depth, least = rng.random() < self.spots, rng.uniform(0.4, 1.0), rng.uniform(1.7, 2.3)
-        spot = fields.smooth(rng.uniform(*self.spot_scale), rng.uniform(1, 4))
+        scale, along = rng.uniform(*self.spot_scale), rng.uniform(1, 4)
         if happens:
-            factor = factor * (1 - depth * ((spot - least) * 2).clamp(0, 1))
+            (spot,) = fields.smooth(scale, along)
+            factor.mul_(spot.sub_(least).mul_(-2 * depth).clamp_(-depth, 0).add_(1))
         happens, depth = rng.random() < self.borders, rng.uniform(0, 0.9)
         if happens and "fat" in tissues:
             fat = tissues["fat"]
-            edge = _widened(fat) + _widened(-fat)
-            factor = factor * (1 - depth * edge * ((0.5 - gate) * 0.7).clamp(0, 1))
-        return factor.clamp_min(0.0)
+            edge = _widened(fat).add_(_widened(-fat))
+            factor.mul_(1 - edge.mul_(((0.5 - gate) * (0.7 * depth)).clamp_(0, depth)))
+        return factor.clamp_(min=0.0)
 
     def _shift(self, window: Window, rng: np.random.Generator) -> tuple[Tensor | None, Tensor | None]:
         """Matrices that move fat along rows or columns."""

@@ -189,7 +189,7 @@ def test_smooth_fields_have_unit_deviation_and_the_scale_asked_for():
     where = window(shape=(4, 128, 128), spacing=(1.0, 1.0, 1.0))
     deviations, near, far = [], [], []
     for seed in range(10):
-        field = RandomFields(where, np.random.default_rng(seed)).smooth(8.0)
+        field = RandomFields(where, np.random.default_rng(seed)).smooth(8.0)[0]
         deviations.append(float(field.std()))
         near.append(float((field[:, :, 1:] - field[:, :, :-1]).abs().mean()))
         far.append(float((field[:, :, 40:] - field[:, :, :-40]).abs().mean()))
@@ -207,6 +207,16 @@ def test_label_maps_are_painted_with_a_signal_for_each_class():
     image = painter(label_tissues(labels, 3), painter.fields(where, rng), rng)
     for number in range(3):
         assert torch.allclose(image[labels == number], torch.tensor(0.1 + 0.3 * number), atol=1e-4)
+
+
+def test_a_relative_signal_follows_that_of_its_tissue():
+    signals = {"fat": (0.4, 1.0), "fatty_marrow": (0.95, 0.95), "water": (0.2, 0.3)}
+    painter = Painter(signals=signals, relative={"fatty_marrow": "fat"}, free=0.0, suppressed=0.5)
+    for seed in range(20):
+        drawn = painter.draw_signals(np.random.default_rng(seed))
+        assert drawn["fatty_marrow"] == pytest.approx(0.95 * drawn["fat"])
+    with pytest.raises(SettingError, match="fat must come first"):
+        Painter(signals={"marrow": (1, 1), "fat": (1, 1)}, relative={"marrow": "fat"})
 
 
 def test_mistakes_are_named():

@@ -58,7 +58,7 @@ class PaintedTranslation:
     ) -> None:
         self.device = torch.device(device)
         self.generators = fast_layout(nn.ModuleDict({"mr_to_ct": mr_to_ct}).to(self.device))
-        self.network = self.generators["mr_to_ct"]
+        self.network: Any = self.generators["mr_to_ct"]
         self.averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
         share_weights(self.generators)
         self.probability_weight, self.branch_weight = probability_weight, branch_weight
@@ -91,9 +91,9 @@ class PaintedTranslation:
             mr = mr.contiguous(memory_format=torch.channels_last)
         self.generators.train()
         with torch.autocast(self.device.type, dtype=self.cast, enabled=self.amp):
-            branches = self.network.branches(mr) if hasattr(self.network, "branches") else None
-            made = self.network(mr) if branches is None else None
-        if branches is not None:
+            branches = self.network.branches(mr) if hasattr(self.network, "branches") else ()
+            made = self.network(mr) if not branches else mr
+        if branches:
             logit, soft, bone = (branch.float() for branch in branches)
             made = self.network.mixture(logit.sigmoid(), soft, bone)
         made = made.float()
@@ -103,7 +103,7 @@ class PaintedTranslation:
                     made[number].detach(), ct[number], weight[number], int(reach)
                 )
         terms = {"l1": weighted_l1(made, ct, weight)}
-        if branches is not None:
+        if branches:
             parts = bone_terms(logit, soft, bone, ct, weight, BONE_UNIT)
             shares = {"bone_probability": self.probability_weight}
             terms |= {name: shares.get(name, self.branch_weight) * value for name, value in parts.items()}
