@@ -104,9 +104,10 @@ class BoneGenerator(nn.Module):
 
     def mixture(self, probability: Tensor, soft: Tensor, bone: Tensor) -> Tensor:
         """``(1 - p) soft + p bone``, mixed in HU, in unit space."""
-        hounsfield = _along_curve(self.curve, soft)
-        hounsfield = hounsfield + probability * (_along_curve(self.curve, bone) - hounsfield)
-        return _along_curve([(unit, hu) for hu, unit in self.curve], hounsfield)
+        decoding = [(unit, hu) for hu, unit in self.curve]
+        hounsfield = _along_curve(decoding, soft)
+        hounsfield = hounsfield + probability * (_along_curve(decoding, bone) - hounsfield)
+        return _along_curve(self.curve, hounsfield)
 
 
 class _Block(nn.Module):

@@ -65,7 +65,7 @@ class PaintedTranslation:
         self.clip_norm, self.warm_up, self.amp = clip_norm, warm_up, amp
         self.cast = torch.bfloat16 if self.device.type == "cpu" else None
         parameters = self.network.parameters()
-        self.optimisers = {"mr_to_ct": torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)}
+        self.optimisers = {"mr_to_ct": torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay, fused=True)}
         self.schedules = flat_then_linear_schedules(self.optimisers, flat_epochs, decay_epochs)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp and self.device.type == "cuda")
         self.steps = 0
@@ -86,7 +86,9 @@ class PaintedTranslation:
             Terms by name.
         """
         mr, ct, weight = (batch[key].to(self.device, non_blocking=True) for key in ("mr", "ct", "weight"))
-        tolerance = batch["tolerance"].tolist() if "tolerance" in batch else [0] * len(mr)
+        tolerance = batch["tolerance"].tolist() if "tolerance" in batch else []
+        if any(tolerance):
+            ct, weight = ct.clone(), weight.clone()
         if mr.ndim == 4:
             mr = mr.contiguous(memory_format=torch.channels_last)
         self.generators.train()
