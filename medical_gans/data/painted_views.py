@@ -180,6 +180,7 @@ class PaintedViews(EpochViews):
         adjacent: slices stacked as channels, odd.
         seed: of every choice.
         near_bone: share of views centred within 25 mm of bone.
+        near_joint: of these, the share near spongy bone of the cohort: joints and pelvis, which few CTs show.
         rotation: degrees.
         scaling: relative change of size.
         elastic: largest standard deviation of the bending in mm; `elastic_scale` in mm.
@@ -203,6 +204,7 @@ class PaintedViews(EpochViews):
         adjacent: int = 1,
         seed: int = 0,
         near_bone: float = 0.6,
+        near_joint: float = 0.4,
         rotation: float = 25.0,
         scaling: float = 0.22,
         elastic: float = 2.5,
@@ -220,27 +222,32 @@ class PaintedViews(EpochViews):
         super().__init__(views_per_epoch, seed)
         self.painter, self.tissues = painter, tissues
         self.crop_size, self.adjacent, self.axis = tuple(crop_size), adjacent, PLANES[plane]
-        self.near_bone, self.rotation, self.scaling = near_bone, rotation, scaling
+        self.near_bone, self.near_joint = near_bone, near_joint
+        self.rotation, self.scaling = rotation, scaling
         self.elastic, self.elastic_scale, self.bone_weight = elastic, elastic_scale, bone_weight
         self.real, self.tolerance = real, tolerance
         self.anatomies = list(anatomies)
         self.spacings = []
         self.stacks = []
-        self.bones = []
+        self.bones: list[np.ndarray] = []
+        self.joints: list[np.ndarray] = []
         for anatomy in self.anatomies:
             axes = [self.axis] + [a for a in range(3) if a != self.axis]
             stack = np.ascontiguousarray(np.moveaxis(anatomy.array(), 1 + self.axis, 1).swapaxes(0, 1))
             self.stacks.append(torch.from_numpy(stack))
             self.spacings.append(tuple(float(anatomy.spacing[a]) for a in axes))
-            bone = np.argwhere(stack[:, 1] > 50)
-            self.bones.append(bone[:: max(1, len(bone) // 20000)])
+            bone = stack[:, 1] > 50
+            self.bones.append(_some(bone))
+            self.joints.append(_some(_spongy(stack[:, 0] + AIR_HU, bone)))
         sizes = np.array([np.sqrt(len(s) * s.shape[2] * s.shape[3]) for s in self.stacks])
         self.chances = sizes / sizes.sum()
+        spongy = np.sqrt([float(len(j)) for j in self.joints])
+        self.joint_chances = spongy / spongy.sum() if spongy.sum() > 0 else None
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = self.random(index)
-        which = int(rng.choice(len(self.stacks), p=self.chances))
-        maps, window = self._cut(which, rng)
+        which, here, centre = self._place(rng)
+        maps, window = self._cut(which, here, centre, rng)
         fields = self.painter.fields(window, rng)
         shares = maps[:, 1:] / 100.0
         bone, body = shares[:, 0], (shares[:, 1] > 0.5).float()
@@ -263,16 +270,22 @@ class PaintedViews(EpochViews):
             "tolerance": torch.tensor(self.tolerance if is_real else 0),
         }
 
-    def _cut(self, which: int, rng: np.random.Generator) -> tuple[Tensor, Window]:
+    def _place(self, rng: np.random.Generator) -> tuple[int, int, np.ndarray]:
+        """Which CT, which slice, and the centre of the view in it."""
+        near, joint = rng.random() < self.near_bone, rng.random() < self.near_joint
+        joint = near and joint and self.joint_chances is not None
+        which = int(rng.choice(len(self.stacks), p=self.joint_chances if joint else self.chances))
+        found = self.joints[which] if joint else self.bones[which]
+        if not near or not len(found):
+            stack = self.stacks[which]
+            return which, int(rng.integers(len(stack))), rng.uniform(0.2, 0.8, 2) * stack.shape[2:]
+        place = found[rng.integers(len(found))]
+        return which, int(place[0]), place[1:] + rng.uniform(-25.0, 25.0, 2) / self.spacings[which][1:]
+
+    def _cut(self, which: int, here: int, centre: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Window]:
         """Maps ``(slice, map, row, column)``, HU raised to 0 for air, of a window in a random frame."""
-        stack, spacing, bones = self.stacks[which], self.spacings[which], self.bones[which]
+        stack, spacing = self.stacks[which], self.spacings[which]
         size = np.array(stack.shape[2:])
-        near = rng.random() < self.near_bone and len(bones)
-        if near:
-            found = bones[rng.integers(len(bones))]
-            here, centre = int(found[0]), found[1:] + rng.uniform(-25.0, 25.0, 2) / spacing[1:]
-        else:
-            here, centre = int(rng.integers(len(stack))), rng.uniform(0.2, 0.8, 2) * size
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         turn = turn / np.exp(rng.uniform(-self.scaling, self.scaling)) @ np.diag(np.exp(rng.uniform(-0.06, 0.06, 2)))
@@ -303,6 +316,20 @@ class PaintedViews(EpochViews):
         source = source.float().flatten(0, 1)[None]
         cut = functional.grid_sample(source, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)
         return cut.view(shape[0], -1, *shape[1:]), window
+
+
+def _spongy(hounsfield: np.ndarray, bone: np.ndarray) -> np.ndarray:
+    """Voxels ``(slice, row, column)`` deep in bone and neither cortex nor marrow cavity."""
+    from scipy import ndimage
+
+    deep = ndimage.binary_erosion(bone, np.ones((1, 7, 7)))
+    return deep & (hounsfield > 100) & (hounsfield < 500)
+
+
+def _some(mask: np.ndarray) -> np.ndarray:
+    """Indices of at most some 20000 of its voxels."""
+    found = np.argwhere(mask)
+    return found[:: max(1, len(found) // 20000)]
 
 
 def painted_views(
