@@ -10,6 +10,7 @@ import torch
 
 from medical_gans.cohort import CohortEvaluator, Progress
 from medical_gans.io import whole_file
+from medical_gans.io.ownership import Source
 from medical_gans.io.sequences import SequenceCase
 from medical_gans.report import Manifest, case_records
 from medical_gans.segmentation.dicom_output import LesionDicom
@@ -99,8 +100,13 @@ class LesionEvaluator(CohortEvaluator):
     def is_finished(self, case: SequenceCase) -> bool:
         return self.lesion_case.is_finished(case)
 
+    def sources(self, case: SequenceCase) -> list[Source]:
+        return self.lesion_case.sources(case)
+
     def do_case(self, case: SequenceCase, on_progress: Progress) -> list[str]:
         return self.lesion_case.run(case, on_progress)
+
+    names = (*CohortEvaluator.names, TABLE)
 
     def finish(self) -> None:
         """Put the tables of all cases together."""
