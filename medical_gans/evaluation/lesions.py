@@ -30,12 +30,13 @@ from medical_gans.evaluation.lesion_pictures import outlines
 from medical_gans.evaluation.lesion_results import PICTURES, Findings, write_findings
 from medical_gans.evaluation.nodule_output import check_own_output
 from medical_gans.io.ownership import Origin
-from medical_gans.io.sequences import SequenceCase, SequenceVolume
+from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.volumes import check_same_grid
 from medical_gans.io.writing import whole_folder
 from medical_gans.metrics.segmentation import segmentation_metrics
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.report.manifest import sha256
+from medical_gans.transforms.sequences import SequenceVolume
 
 _WORKFLOW, _STAGE = "brain_lesion", "evaluate"
 

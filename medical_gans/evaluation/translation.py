@@ -13,8 +13,9 @@ import torch.distributed as distributed
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from medical_gans.baselines import water
+from medical_gans.data.pairs import read_pair
 from medical_gans.errors import InputError, UserError
+from medical_gans.evaluation.baselines import water
 from medical_gans.evaluation.figures import (
     Figures,
     Rows,
@@ -31,7 +32,6 @@ from medical_gans.io import Case
 from medical_gans.io.ownership import Origin, source
 from medical_gans.io.writing import prepare_output
 from medical_gans.metrics import synthetic_ct_metrics
-from medical_gans.pairs import read_pair
 from medical_gans.report import Manifest, input_hashes, skip_case, write_case_report, write_page
 from medical_gans.report.cases import CASES_FOLDER, forget_cases
 from medical_gans.report.manifest import sha256
