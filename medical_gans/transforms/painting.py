@@ -419,7 +419,7 @@ class Painter:
         """Factor from 0 to 1 of dark structures: lines, spots, borders."""
         factor = torch.ones(fields.window.shape)
         (gate,) = fields.smooth(rng.uniform(8.0, 20.0), self.depth)
-        happens, width, depth = rng.random() < self.lines, rng.uniform(0.05, 0.25), rng.uniform(0.3, 1.0)
+        happens, width, depth = rng.random() < self.lines, rng.uniform(0.03, 0.15), rng.uniform(0.3, 1.0)
         scale, along = rng.uniform(*self.line_scale), rng.uniform(1, 4)
         if happens:
             (line,) = fields.smooth(scale, along)
