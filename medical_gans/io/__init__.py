@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medical_gans.io.cases import Case, TrainingCases, find_cases, find_training_cases
-    from medical_gans.io.dicom_series import SeriesSummary, list_series, read_series
+    from medical_gans.io.dicom.series import SeriesSummary, list_series, read_series
     from medical_gans.io.nodules import (
         CLASSES,
         NodulePatches,
@@ -14,19 +14,12 @@ if TYPE_CHECKING:
         require_classes,
         split_by_patient,
     )
-    from medical_gans.io.volumes import (
-        Volume,
-        check_same_grid,
-        read_label_map,
-        read_mask,
-        read_volume,
-        save_volume,
-    )
+    from medical_gans.io.volumes import Volume, check_same_grid, read_label_map, read_mask, read_volume, save_volume
     from medical_gans.io.writing import check_writable, whole_file, whole_folder
 
 _MODULES = {
     "cases": ("Case", "TrainingCases", "find_cases", "find_training_cases"),
-    "dicom_series": ("SeriesSummary", "list_series", "read_series"),
+    "dicom.series": ("SeriesSummary", "list_series", "read_series"),
     "nodules": (
         "CLASSES",
         "NodulePatches",

@@ -22,7 +22,7 @@ from medical_gans.io.writing import whole_file
 if TYPE_CHECKING:
     import pydicom
 
-    from medical_gans.io.dicom_index import DicomSource
+    from medical_gans.io.dicom.index import DicomSource
 
 _GRID_TOLERANCE = 0.01  # of the smallest voxel edge, at the worst corner
 _NIFTI_1_TOLERANCE = 1e-4  # mm; ITK, and so 3D Slicer and ITK-SNAP, cannot open NIfTI-2
@@ -149,14 +149,14 @@ def check_same_grid(first: Volume, second: Volume) -> None:
 
 def _load(source: DicomSource, series_uid: str | None, repair: bool) -> Volume:
     if not isinstance(source, str | os.PathLike):
-        from medical_gans.io.dicom_series import read_series
+        from medical_gans.io.dicom.series import read_series
 
         return read_series(source, series_uid, repair)
     path = Path(source).expanduser()
     if not path.exists():
         raise InputError(f"{path} does not exist. Check the path.")
     if may_hold_dicom(path):
-        from medical_gans.io.dicom_series import read_series
+        from medical_gans.io.dicom.series import read_series
 
         return read_series(path, series_uid, repair)
     suffix = image_suffix(path)
