@@ -114,7 +114,7 @@ def _middle(body: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
     shown = np.flatnonzero(body.any(axis=(0, 1)))
     if not len(shown) or body[:, :, -1].sum() * edges[0] * edges[1] > 100 * _CUT_VERTEX_CM2:
         return None
-    height = int(round(shown[-1] - _BELOW_VERTEX_MM / edges[2]))
+    height = round(shown[-1] - _BELOW_VERTEX_MM / edges[2])
     if height < 0 or not body[:, :, height].any():
         return None
     across = ndimage.center_of_mass(body[:, :, height])
