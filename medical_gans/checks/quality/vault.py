@@ -16,8 +16,8 @@ VAULT_LIMITS: Mapping[str, tuple[float, float, float, float]] = {
     "inner_bone": (0.0, 0.0, 0.002, 0.01),
     "brain_spread_hu": (2.0, 5.0, 20.0, 35.0),
 }
-"""[red below, amber below, amber above, red above]: what true heads show (closed 0.99 to 1.00, 6.5 to 10 mm, 955 to 1425 HU,
-0.000, 8 to 17 HU), with room for children and for blur."""
+"""[red below, amber below, amber above, red above]: what true heads show (closed 0.99 to 1.00, 6.5 to 10 mm, 955 to
+1425 HU, 0.000, 8 to 17 HU), with room for children and for blur."""
 
 _SHOWN = {
     "vault_closed": (
