@@ -326,7 +326,7 @@ class Painter:
     def draw_signals(self, rng: np.random.Generator) -> dict[str, float]:
         """A signal for each tissue, fat suppressed in some draws, the brightest one between the ends of `gain`."""
         free = rng.random() < self.free
-        drawn = {}
+        drawn: dict[str, float] = {}
         for name, (low, high) in self.signals.items():
             value, anything = rng.uniform(low, high), rng.uniform(0.0, 1.0)
             other = self.relative.get(name)

@@ -65,7 +65,9 @@ class PaintedTranslation:
         self.clip_norm, self.warm_up, self.amp = clip_norm, warm_up, amp
         self.cast = torch.bfloat16 if self.device.type == "cpu" else None
         parameters = self.network.parameters()
-        self.optimisers = {"mr_to_ct": torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay, fused=True)}
+        self.optimisers = {
+            "mr_to_ct": torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay, fused=True)
+        }
         self.schedules = flat_then_linear_schedules(self.optimisers, flat_epochs, decay_epochs)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp and self.device.type == "cuda")
         self.steps = 0
