@@ -89,7 +89,9 @@ def test_every_import_binds_the_names_it_lists(workflow, stage):
 
 @pytest.mark.parametrize(("workflow", "stage"), STAGES)
 def test_the_first_thing_a_stage_does_is_to_check_its_settings(workflow, stage):
-    first = merged(config_of(workflow, stage))["initialize"][0]
+    path = config_of(workflow, stage)
+    first = dict(merged(path)["initialize"][0])
+    assert first.pop("config", path.name) == path.name
     assert first == {"_target_": "medical_gans.cli.settings.check_settings"}
 
 
