@@ -31,7 +31,7 @@ class Player:
     """Networks that are updated together, and all that an update needs.
 
     Args:
-        networks: by name.
+        networks: by name; those that are None are left out.
         optimizer: makes the optimiser from groups of parameters, one group a network: in a config an entry with
             ``_mode_: callable``, such as ``{_target_: torch.optim.Adam, _mode_: callable, lr: 2.0e-4}``.
         schedule: makes the schedule of learning rates from the optimiser, stepped once an epoch; None keeps the rates.
@@ -43,6 +43,7 @@ class Player:
         hold: names of the networks that stay as they are during the first `hold_steps` updates, while the others
             catch up; for networks that start from good weights.
         hold_steps: see `hold`.
+        warm_up: updates over which the learning rates rise from 0 to those of the schedule.
         amp: automatic mixed precision.
         amp_type: ``float16``, with scaled losses, on a GPU only, or ``bfloat16``, on a CPU as well.
         device: where the networks are.
@@ -53,7 +54,7 @@ class Player:
 
     def __init__(
         self,
-        networks: Mapping[str, nn.Module],
+        networks: Mapping[str, nn.Module | None],
         optimizer: Callable[..., Optimizer],
         *,
         schedule: Callable[[Optimizer], LRScheduler] | None = None,
@@ -64,18 +65,20 @@ class Player:
         ema_decay: float = 0.999,
         hold: Sequence[str] = (),
         hold_steps: int = 0,
+        warm_up: int = 0,
         amp: bool = False,
         amp_type: str = "float16",
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.rates, self.hold, self.hold_steps = dict(rates or {}), tuple(hold), hold_steps
+        self.rates, self.hold, self.hold_steps, self.warm_up = dict(rates or {}), tuple(hold), hold_steps, warm_up
+        given = {name: network for name, network in networks.items() if network is not None}
         for name in (*self.rates, *average, *self.hold):
-            if name not in networks:
-                raise SettingError(f"This player has no network '{name}'; there are {', '.join(networks)}.")
+            if name not in given:
+                raise SettingError(f"This player has no network '{name}'; there are {', '.join(given)}.")
         if amp_type not in _PRECISIONS:
             raise SettingError(f"amp_type is '{amp_type}'; choose {' or '.join(_PRECISIONS)}.")
-        self.networks = fast_layout(nn.ModuleDict(networks).to(self.device))
+        self.networks = fast_layout(nn.ModuleDict(given).to(self.device))
         share_weights(self.networks)
         averaging = get_ema_multi_avg_fn(ema_decay)
         self.averages = nn.ModuleDict(
@@ -133,7 +136,8 @@ class Player:
         if any(p.grad is not None for p in self.networks.parameters()):
             self.scaler.unscale_(self.optimizer)
             self._clip()
-            self.scaler.step(self.optimizer)
+            with self._warming_up():
+                self.scaler.step(self.optimizer)
             self.scaler.update()
         self._count()
 
@@ -143,7 +147,8 @@ class Player:
             parameter.grad = gradient
         average_gradients(self.networks.parameters())
         self._clip()
-        self.optimizer.step()
+        with self._warming_up():
+            self.optimizer.step()
         self._count()
 
     @torch.no_grad()
@@ -210,6 +215,16 @@ class Player:
     def _take_gradients(self) -> None:
         for name, network in self.networks.items():
             network.requires_grad_(name not in self.hold or self.steps >= self.hold_steps)
+
+    @contextmanager
+    def _warming_up(self) -> Iterator[None]:
+        """Inside, the learning rates are lower during the first updates."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] *= min(1.0, (self.steps + 1) / max(self.warm_up, 1))
+        yield
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def _clip(self) -> None:
         if self.clip_norm <= 0:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import pydoc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from torch import nn
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
 from medical_gans.io import TrainingCases, read_volume
-from medical_gans.training.checkpoints import WeightsCard, load_weights
+from medical_gans.weights import WeightsCard, check_network, load_network, load_weights
 
 logger = logging.getLogger(__name__)
 
-_TRUSTED = ("medical_gans.networks.", "monai.networks.nets.")
 _MEASURED = 200
 """MRs at most that a fingerprint is taken of, evenly drawn from larger cohorts."""
 
@@ -45,26 +43,28 @@ class TrainedGenerators:
 
 
 def load_generators(
-    network: nn.Module, weights: str | Path | Sequence[str | Path], adjacent: int = 1
+    weights: str | Path | Sequence[str | Path], network: nn.Module | Callable[[], nn.Module] | None = None
 ) -> TrainedGenerators:
-    """Load one or several weights files into copies of a network.
+    """Load one or several weights files, each into the network that its card tells of.
 
     Args:
-        network: of the architecture of all files.
-        weights: files, each with its card (`checkpoints.WeightsCard`) beside it where there is one.
-        adjacent: slices stacked as channels.
+        weights: files, each with its card (`weights.WeightsCard`) beside it.
+        network: of the first file, and of those that have no card; or what makes it. None asks the cards.
 
     Raises:
         InputError: a file is missing, damaged, or does not fit the network.
         SettingError: no file, or files trained at different spacings, on different planes, or on another
             number of adjacent slices.
     """
-    files = [Path(weights)] if isinstance(weights, str | Path) else [Path(file) for file in weights]
-    if not files:
-        raise SettingError("weights is empty. Give at least one weights file.")
+    files = _files(weights)
     cards = {file: card for file in files if (card := WeightsCard.of(file)) is not None}
-    _check_alike(cards, adjacent)
-    generators = [load_weights(_network(cards.get(file), network), file) for file in files]
+    _check_alike(cards)
+    if network is not None and not isinstance(network, nn.Module):
+        network = network()
+    generators = []
+    for file in files:
+        asks_card = network is None or (file != files[0] and file in cards)
+        generators.append(load_network(file) if asks_card else load_weights(copy.deepcopy(network), file))  # type: ignore[arg-type]
     if not cards:
         logger.warning(
             "%s has no card (%s) beside it: at which voxel size and on what images it was trained "
@@ -78,21 +78,25 @@ def load_generators(
     return TrainedGenerators(generators, files, card.spacing, card.plane, fingerprint)
 
 
-def _network(card: WeightsCard | None, configured: nn.Module) -> nn.Module:
-    """The network that a card describes, or a copy of the configured one where it names no class."""
-    if card is None or "target" not in card.network:
-        return copy.deepcopy(configured)
-    arguments = dict(card.network)
-    target = str(arguments.pop("target"))
-    if not target.startswith(_TRUSTED):
-        raise SettingError(f"The card names the network {target}; only classes of {', '.join(_TRUSTED)} are built.")
-    built = pydoc.locate(target)
-    if built is None:
-        raise SettingError(f"The card names the network {target}, which is not installed here.")
-    return built(**arguments)  # type: ignore[operator]
+def translation_card(weights: str | Path | Sequence[str | Path]) -> WeightsCard:
+    """What is known of weights: the first card there is, or one that leaves everything as it comes.
+
+    Raises:
+        InputError: a card cannot be read.
+        SettingError: no file.
+    """
+    found = (WeightsCard.of(file) for file in _files(weights))
+    return next((card for card in found if card is not None), WeightsCard([None, None, None]))
 
 
-def _check_alike(cards: Mapping[Path, WeightsCard], adjacent: int) -> None:
+def _files(weights: str | Path | Sequence[str | Path]) -> list[Path]:
+    files = [Path(weights)] if isinstance(weights, str | Path) else [Path(file) for file in weights]
+    if not files:
+        raise SettingError("weights is empty. Give at least one weights file.")
+    return files
+
+
+def _check_alike(cards: Mapping[Path, WeightsCard]) -> None:
     for file, card in cards.items():
         first, other = next(iter(cards.items()))
         if (list(card.spacing), card.plane) != (list(other.spacing), other.plane):
@@ -100,10 +104,10 @@ def _check_alike(cards: Mapping[Path, WeightsCard], adjacent: int) -> None:
                 f"{first} and {file} were trained at different spacings or on different planes. "
                 "Average weights of one kind only."
             )
-        if card.adjacent != adjacent:
+        if card.adjacent != other.adjacent:
             raise SettingError(
-                f"adjacent is {adjacent}, but {file} was trained on {card.adjacent} adjacent slices. "
-                f"Set adjacent to {card.adjacent}."
+                f"{first} was trained on {other.adjacent} adjacent slices, {file} on {card.adjacent}. "
+                "Average weights of one kind only."
             )
 
 
@@ -114,7 +118,7 @@ def training_card(
     spacing: Sequence[float | None],
     plane: str,
     adjacent: int,
-    network: Mapping[str, Any],
+    network_def: Mapping[str, Any],
 ) -> WeightsCard:
     """The card of weights in training: settings that inference needs, and the fingerprint of the training MRs.
 
@@ -124,9 +128,14 @@ def training_card(
         spacing: voxel size of training in mm.
         plane: of the slices.
         adjacent: slices stacked as channels.
-        network: arguments of the network.
+        network_def: the network as it is configured.
+
+    Raises:
+        SettingError: weights of such a network could not be used, see `weights.check_network`.
     """
+    check_network(network_def)
     drawn = cases.mr[:: -(-len(cases.mr) // _MEASURED)]
     volumes = (read_volume(case.mr) for case in drawn if case.mr is not None)
     fingerprint = Fingerprint.from_volumes(((v.array, v.spacing) for v in volumes), anatomy=anatomy)
-    return WeightsCard(spacing, plane, adjacent, network, json.loads(fingerprint.to_json()))
+    facts = json.loads(fingerprint.to_json())
+    return WeightsCard(spacing, plane, adjacent, network_def=network_def, fingerprint=facts)
