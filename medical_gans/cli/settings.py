@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 SEPARATOR = "::"
+_FOR_MONAI_ONLY = frozenset({"_requires_", "_disabled_", "_desc_"})
 _REFERENCE = re.compile(rf"@\w*(?:{SEPARATOR}\w*)*")
 
 # Read by MONAI itself: the entry points, the properties of a bundle, and what `--tracking mlflow` adds.
@@ -206,7 +207,8 @@ def configured(name: str) -> dict[str, Any]:
 
     def plain(value: Any, at: str) -> Any:
         if isinstance(value, Mapping):
-            resolved = {key: plain(entry, _join(at, key)) for key, entry in value.items()}
+            kept = {key: entry for key, entry in value.items() if key not in _FOR_MONAI_ONLY}
+            resolved = {key: plain(entry, _join(at, key)) for key, entry in kept.items()}
             if is_component(value) and isinstance(value["_target_"], str):
                 resolved["_target_"] = ConfigComponent(value, locator=parser.locator).resolve_module_name()
             return resolved

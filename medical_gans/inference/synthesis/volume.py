@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -128,7 +128,8 @@ class SliceSynthesis:
         Raises:
             InputError: nothing in it stands out from air.
         """
-        return self.translate(self.preprocessing({"image": mr})["image"], on_progress)
+        made = self.translate(self.preprocessing({"image": mr})["image"], on_progress)
+        return replace(made, affine=mr.affine)
 
     def translate(self, image: MetaTensor, on_progress: Progress | None = None) -> SyntheticCT:
         """Translate an MR as the preprocessing leaves it: ``(1, x, y, z)`` in [-1, 1], in RAS order.
