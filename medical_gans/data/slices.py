@@ -25,6 +25,7 @@ from medical_gans.io import Case, TrainingCases
 from medical_gans.io.writing import whole_file
 from medical_gans.transforms import body_mask, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, SlicePlane, ToGridd, WholeBody, grid_of, slices_at
+from medical_gans.transforms.reading import preprocessed
 
 Transform = Callable[[dict[str, Any]], Mapping[Any, Any]]
 _LEAST_BODY = 0.02
@@ -85,7 +86,7 @@ def prepare_volume(
     if not (stored.exists() and array_path.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)
         key = "image" if kind == "mr" else "ct"
-        image = preprocessing({key: path})[key]
+        image = preprocessed(preprocessing, {key: path})[key]
         unit, mask, true_spacing, distance = _on_grid(image, kind, grid, dimensions)
         with whole_file(array_path) as temporary, open(temporary, "wb") as file:
             np.save(file, unit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from os import PathLike
 from typing import Any
 
@@ -12,7 +12,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from medical_gans.errors import InputError
+from medical_gans.errors import InputError, UserError
 from medical_gans.io import Volume, read_volume
 
 
@@ -52,6 +52,25 @@ class ReadImaged(MapTransform):
                     raise InputError(f"{given.source} is a {given.modality}; an {wanted} is needed.")
                 read[key] = on_its_grid(given.array[None], given)
         return read
+
+
+def preprocessed(
+    preprocessing: Callable[[dict[str, Any]], Mapping[Any, Any]], data: dict[str, Any]
+) -> Mapping[Any, Any]:
+    """What a preprocessing makes of a case; what is wrong with the case is said as it is, not as MONAI wraps it.
+
+    Raises:
+        UserError: by a transform.
+    """
+    try:
+        return preprocessing(data)
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from error
 
 
 def on_its_grid(array: np.ndarray, volume: Volume, **further: Any) -> MetaTensor:

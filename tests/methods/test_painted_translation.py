@@ -1,10 +1,14 @@
 """Promises of training on views whose truth is known."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from medical_gans.methods.cyclegan import PaintedTranslation
+from medical_gans.methods.painted import PaintedTranslation
 from medical_gans.networks import BoneGenerator, ResnetGenerator
+from medical_gans.training.player import Player
+from medical_gans.training.schedules import FlatThenLinear
 
 
 def batch(seed=0, tolerance=0):
@@ -19,7 +23,21 @@ def batch(seed=0, tolerance=0):
 def step(seed=0, **options):
     torch.manual_seed(seed)
     network = BoneGenerator(2, 1, 1, widths=(4, 8), blocks=(1, 1))
-    return PaintedTranslation(network, warm_up=1, learning_rate=5e-3, amp=False, **options)
+    return trained(network, **options)
+
+
+def trained(network, amp=False, **options):
+    player = Player(
+        {"mr_to_ct": network},
+        partial(torch.optim.AdamW, lr=5e-3, weight_decay=1e-4, fused=True),
+        schedule=partial(FlatThenLinear, flat_epochs=20, decay_epochs=80),
+        average=["mr_to_ct"],
+        warm_up=1,
+        amp=amp,
+        amp_type="bfloat16",
+        **{"ema_decay": 0.998, "clip_norm": 1.0, **options},
+    )
+    return PaintedTranslation(player)
 
 
 def test_it_learns_bone_and_hands_out_a_running_average():
@@ -36,7 +54,7 @@ def test_it_learns_bone_and_hands_out_a_running_average():
 
 
 def test_a_generator_without_branches_learns_by_l1_alone():
-    training = PaintedTranslation(ResnetGenerator(width=4, blocks=1), warm_up=1, amp=False)
+    training = trained(ResnetGenerator(width=4, blocks=1))
     assert set(training(batch())) == {"l1"}
 
 
@@ -53,18 +71,18 @@ def test_a_run_continues_bit_for_bit():
     resumed.load_state_dict(begun.state_dict())
     for number in (2, 3):
         resumed(batch(number))
-    for name, tensor in whole.state_dict()["generators"].items():
-        assert torch.equal(tensor, resumed.state_dict()["generators"][name]), name
+    for name, tensor in whole.generators.networks.state_dict().items():
+        assert torch.equal(tensor, resumed.generators.networks.state_dict()[name]), name
     for name, tensor in whole.shipped.state_dict().items():
         assert torch.equal(tensor, resumed.shipped.state_dict()[name]), name
 
 
 def test_mixed_precision_on_a_cpu_trains_in_bfloat16_and_keeps_float_weights():
     torch.manual_seed(0)
-    training = PaintedTranslation(BoneGenerator(widths=(4, 8), blocks=(1, 1)), amp=True)
+    training = trained(BoneGenerator(widths=(4, 8), blocks=(1, 1)), amp=True)
     terms = training(batch())
     assert all(value == value for value in terms.values())
-    assert {p.dtype for p in training.network.parameters()} == {torch.float32}
+    assert {p.dtype for p in training.generators.parameters()} == {torch.float32}
 
 
 def test_the_truth_of_a_pair_is_moved_to_where_the_generator_sees_the_anatomy():

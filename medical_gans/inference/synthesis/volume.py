@@ -25,7 +25,7 @@ from medical_gans.io import Volume, read_volume
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
 from medical_gans.transforms.encoding import NormaliseMRd
 from medical_gans.transforms.grid import PLANES, NetworkView, Part, SlicePlane, ToGridd, WholeBody, grid_of
-from medical_gans.transforms.reading import ReadImaged, on_its_grid
+from medical_gans.transforms.reading import ReadImaged, on_its_grid, preprocessed
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class SliceSynthesis:
         Raises:
             InputError: nothing in it stands out from air.
         """
-        made = self.translate(self.preprocessing({"image": mr})["image"], on_progress)
+        made = self.translate(preprocessed(self.preprocessing, {"image": mr})["image"], on_progress)
         return replace(made, affine=mr.affine)
 
     def translate(self, image: MetaTensor, on_progress: Progress | None = None) -> SyntheticCT:
