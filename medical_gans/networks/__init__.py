@@ -1,6 +1,11 @@
 """Networks that MONAI lacks, and MONAI's own with the options that adversarial training needs."""
 
-from medical_gans.networks.domain_discriminator import DomainDiscriminator, FeatureTaps, feature_channels
+from medical_gans.networks.domain_discriminator import (
+    DomainDiscriminator,
+    FeatureTaps,
+    domain_discriminator,
+    feature_channels,
+)
 from medical_gans.networks.layout import fast_layout
 from medical_gans.networks.multi_scale_segmenter import MultiScaleSegmenter
 from medical_gans.networks.nodule import nodule_discriminator, nodule_generator
@@ -15,6 +20,7 @@ __all__ = [
     "NoduleClassifier",
     "ResidualGenerator",
     "ResnetGenerator",
+    "domain_discriminator",
     "fast_layout",
     "feature_channels",
     "nodule_discriminator",

@@ -83,6 +83,34 @@ def feature_channels(
     return [feature.shape[1] for feature in taps()]
 
 
+def domain_discriminator(
+    network: nn.Module,
+    layers: Sequence[str],
+    in_channels: int,
+    patch_size: Sequence[int],
+    *,
+    width: int = 32,
+    depth: int = 2,
+    crop: int = 2,
+) -> DomainDiscriminator:
+    """The discriminator that fits the features of these layers of a network.
+
+    Args:
+        network: the segmenter.
+        layers: names of its layers.
+        in_channels: sequences that it takes.
+        patch_size: voxels of a patch along each axis.
+        width: channels of each of the discriminator's layers.
+        depth: its convolutions of 3 voxels.
+        crop: voxels of the common grid left out at each border.
+
+    Raises:
+        SettingError: as `FeatureTaps`.
+    """
+    channels = feature_channels(network, layers, in_channels, patch_size)
+    return DomainDiscriminator(channels, len(patch_size), width, depth, crop)
+
+
 class DomainDiscriminator(nn.Module):
     """Feature maps of several layers to a logit of the source domain for each place (Kamnitsas et al. 2017).
 

@@ -24,7 +24,7 @@ from medical_gans.io.formats import holds_dicom_images, image_stem
 from medical_gans.io.grid import Affine
 from medical_gans.io.sequence_cases import SequenceCase, find_sequence_cases
 from medical_gans.io.volumes import Volume, read_label_map, read_mask, read_volume
-from medical_gans.transforms import body_mask
+from medical_gans.transforms.intensity import body_mask
 from medical_gans.transforms.sequence_grid import (
     ResizeToSpacingd,
     on_grid_of,
@@ -36,6 +36,8 @@ from medical_gans.transforms.sequence_grid import (
 if TYPE_CHECKING:
     from os import PathLike
 
+Preprocessing = Callable[[dict[Any, Any]], Mapping[Any, Any]]
+"""From an item with a case or path in ``image`` to what a network sees, such as a `Compose`."""
 _CONSTANT_SHARE = 0.2  # of all voxels with one value: a background that was masked away
 _OUTLIERS = (0.5, 99.5)  # percentiles that mean and deviation are taken within
 _HIGHEST = 6.0  # deviations
@@ -159,6 +161,8 @@ class WithinForegroundd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         made = dict(data)
+        if "foreground" not in made:
+            raise InputError("The postprocessing needs what the preprocessing of its config reads; use both together.")
         head = torch.from_numpy(_without_holes(made["foreground"].numpy()[0].astype(bool, copy=False)))
         for key in self.key_iterator(made):
             made[key] = torch.cat([made[key][:1], made[key][1:] * head.to(made[key].device)])
@@ -226,7 +230,7 @@ def read_sequence_case(
     case: SequenceCase,
     channels: Sequence[str] = (),
     *,
-    preprocessing: Callable[[dict[Hashable, Any]], Mapping[Hashable, Any]] | None = None,
+    preprocessing: Preprocessing | None = None,
     spacing: Sequence[float | None] | None = None,
     label_groups: Sequence[Sequence[int]] | None = None,
     num_classes: int | None = None,
@@ -245,8 +249,18 @@ def read_sequence_case(
         InputError: as `ReadSequencesd`, or no head is found.
         SettingError: `preprocessing` leaves something out.
     """
-    item = {"image": case, "spacing": spacing, "label_groups": label_groups, "num_classes": num_classes}
-    return SequenceVolume.of((preprocessing or usual_preprocessing(channels))(item))
+    item: dict[Any, Any] = {"image": case, "spacing": spacing, "label_groups": label_groups, "num_classes": num_classes}
+    return SequenceVolume.of(applied(preprocessing or usual_preprocessing(channels), item))
+
+
+def applied(transform: Preprocessing, item: dict[Any, Any]) -> Mapping[Any, Any]:
+    """What a transform makes of an item. Those of a `Compose` are called one by one: it hides what an error says."""
+    if type(transform) is not Compose or transform.lazy:
+        return transform(item)
+    made: Any = item
+    for one in transform.flatten().transforms:
+        made = one(made)
+    return made
 
 
 def usual_preprocessing(
