@@ -25,12 +25,17 @@ from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
 from medical_gans.errors import OutputError, SettingError
+from medical_gans.io.ownership import RECORD, Origin, OutputFolder
+from medical_gans.io.writing import check_writable, clear_leftovers, prepare_output, whole_file
 from medical_gans.report import loss_curves, training_sheet
 from medical_gans.training.checkpoints import Stateful, WeightsCard, load_checkpoint, save_checkpoint, save_weights
 from medical_gans.training.health import Alarms
 from medical_gans.training.parallel import is_first_process, join_processes
 
 logger = logging.getLogger(__name__)
+
+_ORIGIN = Origin("training")
+_WRITTEN = ("checkpoint.pt", "model.pt", "model.json", "losses.csv", "losses.png", "pictures", "tensorboard")
 
 __all__ = ["Step", "StepTrainer", "epoch_loader", "join_processes", "seed_everything"]
 
@@ -159,6 +164,7 @@ class StepTrainer(Trainer):
     def _open(self) -> None:
         parts: dict[str, Stateful] = {"step": self.step, "alarms": self.alarms}
         if self.resume and self.checkpoint_path.is_file():
+            self._claim_output()
             counters = load_checkpoint(self.checkpoint_path, parts)
             self.state.epoch = int(counters["epoch"])
             self.state.iteration = int(counters["iteration"])
@@ -169,11 +175,21 @@ class StepTrainer(Trainer):
             raise OutputError(
                 f"{self.output_dir} already holds a run. Pass --resume true to continue it, or choose a new output_dir."
             )
+        else:
+            prepare_output(self.output_dir, _ORIGIN, _WRITTEN, writes=is_first_process())
+            self._claim_output()
         if is_first_process():
             from torch.utils.tensorboard import SummaryWriter
 
-            self.output_dir.mkdir(parents=True, exist_ok=True)
             self._board = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=self.state.iteration + 1)
+
+    def _claim_output(self) -> None:
+        """Write down what is ours; a run that is to be continued is, by its user's word."""
+        if is_first_process():
+            check_writable(self.output_dir)
+            clear_leftovers(self.output_dir)
+            with whole_file(self.output_dir / RECORD) as temporary:
+                temporary.write_text(OutputFolder(self.output_dir, _ORIGIN).record(_WRITTEN), encoding="utf-8")
 
     def _begin_epoch(self, engine: Trainer) -> None:
         dataset = getattr(self.data_loader, "dataset", None)
