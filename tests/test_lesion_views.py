@@ -14,8 +14,6 @@ CONFIG = Path(__file__).parents[1] / "configs" / "brain_lesion_train.yaml"
 RNG = np.random.default_rng(0)
 
 
-
-
 def shipped_augmentation():
     """That of brain_lesion train."""
     from monai.bundle import ConfigParser

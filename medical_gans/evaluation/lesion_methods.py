@@ -1,4 +1,4 @@
-"""The methods that are compared on lesions, weights files or predictions made before, and what they saw of the patients."""
+"""The methods that are compared on lesions: weights or predictions made before, and the patients that they saw."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ _KEYS = {"weights", "channels", "missing"}
 _EXAMPLE = "\"{'source_only': 'a.pt', 'adapted': ['seed0.pt', 'seed1.pt'], 'oracle': {'weights': 'c.pt'}}\""
 _WANTED = "lesions"
 _NOT_LABELS = ("probab", "uncertain")
-
 
 
 class Segmented(Protocol):

@@ -1,4 +1,4 @@
-"""What an evaluation of lesions leaves behind: tables for people and programs, pictures, and the page that shows them."""
+"""What an evaluation of lesions leaves behind: tables for people and programs, pictures, and a page of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an object of a config is, in plain values: so that a case is done again when a transform or an inferer changes."""
+"""What an object of a config is, in plain values, so that a case is done again when a transform changes."""
 
 from __future__ import annotations
 

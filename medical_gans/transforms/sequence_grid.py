@@ -128,7 +128,9 @@ def to_grid_of(source: Volume, maps: np.ndarray, affine: Affine) -> np.ndarray:
     there = np.linalg.inv(ras) @ affine
     scale = np.diag(there)[:3]
     aligned = np.abs(there[:3, :3] - np.diag(scale)).max() < _WHOLE and (scale > 0).all()
-    low = (there[:3, 3] - (scale - 1) / 2) / scale  # first voxel, counted in the maps' own voxels from the volume's face
+    low = (
+        there[:3, 3] - (scale - 1) / 2
+    ) / scale  # first voxel, counted in the maps' own voxels from the volume's face
     whole = np.array(shape) / scale  # how many of them the volume holds
     first, full = np.rint(low).astype(int), np.rint(whole).astype(int)
     fits = max(np.abs(low - first).max(), np.abs(whole - full).max()) < _WHOLE

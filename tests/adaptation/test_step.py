@@ -28,7 +28,9 @@ def batch():
 LAYERS = ("normal.1", "low.1", "joint.0")
 
 
-def step_of(segmenter, judge, layers, *, ramp=(10, 35, 0.05), judging_rate=1e-3, ema_decay=0.0, clip_norm=5.0, **options):
+def step_of(
+    segmenter, judge, layers, *, ramp=(10, 35, 0.05), judging_rate=1e-3, ema_decay=0.0, clip_norm=5.0, **options
+):
     """An adaptation of these two networks; no judge: source only."""
     adam = functools.partial(torch.optim.Adam, lr=1e-3)
     player = Player({"segmenter": segmenter}, adam, average=["segmenter"], ema_decay=ema_decay, clip_norm=clip_norm)

@@ -12,7 +12,6 @@ from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.networks import ResnetGenerator, nodule_generator
 
 
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")

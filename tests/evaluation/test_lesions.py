@@ -236,7 +236,9 @@ def test_roles_nobody_told_are_not_known():
             r"labels \[4\]",
         ),
         (
-            lambda target, made: save_volume(target / "bob" / "lesion.nii.gz", LESIONS["bob"], AFFINE + 30 * np.eye(4, k=3)),
+            lambda target, made: save_volume(
+                target / "bob" / "lesion.nii.gz", LESIONS["bob"], AFFINE + 30 * np.eye(4, k=3)
+            ),
             "different grids",
         ),
         (lambda target, made: (made / "cid" / "lesions.nii.gz").unlink(), "needs one label map for the case cid"),

@@ -95,7 +95,10 @@ class LesionCase:
             warnings = [*volume.source.repairs, *volume.notes, *self.trained.notes, *self._compare(case, volume)]
         with timed(seconds, "segmentation"):
             found = self.segmentation(volume, on_progress)
-            probability, label = found.probability, larger_lesions(found.label, volume.source.affine, self.min_volume_ml)
+            probability, label = (
+                found.probability,
+                larger_lesions(found.label, volume.source.affine, self.min_volume_ml),
+            )
         with timed(seconds, "table"):
             rows = lesion_table(
                 label,

@@ -19,7 +19,7 @@ from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd
 from torch import Tensor, nn
 
 from medical_gans.checks.fingerprint import Fingerprint
-from medical_gans.errors import InputError, SettingError
+from medical_gans.errors import SettingError
 from medical_gans.inference.recipe import recipe
 from medical_gans.transforms.sequence_grid import ToSourceGridd
 from medical_gans.transforms.sequences import SequenceVolume, WithinForegroundd, applied

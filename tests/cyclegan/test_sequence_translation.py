@@ -5,10 +5,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from medical_gans.data.sequence_slices import SequenceSlices
+from medical_gans.data.sequence_views import SequenceSlices
+from medical_gans.inference.lesions import SequenceTranslator
 from medical_gans.io import save_volume
 from medical_gans.io.sequence_cases import find_sequence_cases
-from medical_gans.methods.cyclegan import SequenceTranslation, SequenceTranslator
+from medical_gans.methods.cyclegan import SequenceTranslation
 from medical_gans.networks import ResnetGenerator, patch_discriminator
 from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
 
@@ -85,7 +86,7 @@ def test_translated_cases_lie_on_the_grid_of_the_source_and_read_like_it(tmp_pat
             return -image
 
     cases = find_sequence_cases(tmp_path / "data", ["FLAIR"])
-    options = {"spacing": None, "output_dir": tmp_path / "out"}
+    options = {"output_dir": tmp_path / "out"}
     SequenceTranslator(Inverted(), cases, ["FLAIR"], ["T1c"], **options).run()
     written = nib.load(tmp_path / "out/anna/T1c.nii.gz")
     assert written.shape == shape and np.abs(written.affine - affine).max() < 1e-5
