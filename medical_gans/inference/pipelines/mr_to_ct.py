@@ -15,9 +15,9 @@ from torch import nn
 
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import InputError
-from medical_gans.inference.pipelines.volumes import on_grid
 from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.io import Volume, read_volume
+from medical_gans.transforms.sequence_grid import on_grid_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class ReadMRd(MapTransform):
                 warnings += self.fingerprint.compare(mr.array, mr.spacing, mr.modality, strict=self.strict)
             for warning in warnings:
                 logger.warning("%s: %s", mr.source.name, warning)
-            read[key] = on_grid(mr.array[None], mr)
+            read[key] = on_grid_of(mr, mr.array[None])
         return read
 
 
@@ -88,4 +88,4 @@ class SynthesisInferer:
         source = Path(str(inputs.meta.get("filename_or_obj", "image")))
         mr = Volume(inputs[0, 0].cpu().numpy(), np.asarray(inputs.affine.cpu(), dtype=np.float64), source)
         synthesis = SliceSynthesis([network], uncertainty=False, device=inputs.device, **self.settings)
-        return on_grid(synthesis(mr).hounsfield[None, None], mr)
+        return on_grid_of(mr, synthesis(mr).hounsfield[None, None])
