@@ -46,7 +46,7 @@ _ONLY_FOR_MONAI = ("_requires_", "_disabled_", "_desc_")  # of a component, and 
 
 
 def check_settings(config: str | None = None) -> None:
-    """Refuse a setting that nothing reads, a target that does not exist, and an argument that a component does not have.
+    """Refuse a setting that nothing reads, a target that does not exist, and an argument that its component lacks.
 
     To be called from the ``initialize`` list of a config.
 

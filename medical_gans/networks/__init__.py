@@ -1,5 +1,6 @@
 """Networks that MONAI lacks, and MONAI's own with the options that adversarial training needs."""
 
+from medical_gans.networks.bone_generator import BoneGenerator
 from medical_gans.networks.domain_discriminator import (
     DomainDiscriminator,
     FeatureTaps,
@@ -14,6 +15,7 @@ from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.networks.resnet_generator import ResidualGenerator, ResnetGenerator
 
 __all__ = [
+    "BoneGenerator",
     "DomainDiscriminator",
     "FeatureTaps",
     "MultiScaleSegmenter",

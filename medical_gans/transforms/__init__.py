@@ -17,6 +17,7 @@ from medical_gans.transforms.intensity import (
     unit_to_window,
     window_to_unit,
 )
+from medical_gans.transforms.painting import CtTissues, Painter, RandomFields, Window, label_tissues
 
 if TYPE_CHECKING:
     from medical_gans.transforms.sequence_grid import ResizeToSpacingd, ToSourceGridd
@@ -42,14 +43,19 @@ __all__ = [
     "AIR_HU",
     "HOUNSFIELD_KNOTS",
     "MR_CEILING",
+    "CtTissues",
     "FindForegroundd",
     "NormaliseForegroundd",
+    "Painter",
+    "RandomFields",
     "ReadSequencesd",
     "ResizeToSpacingd",
     "ToSourceGridd",
+    "Window",
     "WithinForegroundd",
     "body_mask",
     "hounsfield_to_unit",
+    "label_tissues",
     "mr_reference_intensity",
     "normalise_mr",
     "read_sequence_case",
