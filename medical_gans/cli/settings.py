@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
 SEPARATOR = "::"
-_FOR_MONAI_ONLY = frozenset({"_requires_", "_disabled_", "_desc_"})
 _REFERENCE = re.compile(rf"@\w*(?:{SEPARATOR}\w*)*")
 
 # Read by MONAI itself: the entry points, the properties of a bundle, and what `--tracking mlflow` adds.
@@ -42,6 +41,8 @@ READ_BY_MONAI = (
     | {f"train{SEPARATOR}inferer"}  # until lung_nodule and brain_lesion use theirs
     | TRACKING_SETTINGS
 )
+
+_ONLY_FOR_MONAI = ("_requires_", "_disabled_", "_desc_")  # of a component, and of no use to a card
 
 
 def check_settings(config: str | None = None) -> None:
@@ -207,8 +208,7 @@ def configured(name: str) -> dict[str, Any]:
 
     def plain(value: Any, at: str) -> Any:
         if isinstance(value, Mapping):
-            kept = {key: entry for key, entry in value.items() if key not in _FOR_MONAI_ONLY}
-            resolved = {key: plain(entry, _join(at, key)) for key, entry in kept.items()}
+            resolved = {k: plain(entry, _join(at, k)) for k, entry in value.items() if k not in _ONLY_FOR_MONAI}
             if is_component(value) and isinstance(value["_target_"], str):
                 resolved["_target_"] = ConfigComponent(value, locator=parser.locator).resolve_module_name()
             return resolved

@@ -17,22 +17,39 @@ from medical_gans.transforms.intensity import (
 )
 
 if TYPE_CHECKING:
+    from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
     from medical_gans.transforms.encoding import DenoiseHounsfieldd, EncodeHounsfieldd, NormaliseMRd
     from medical_gans.transforms.grid import ToGridd, resize_in_plane
     from medical_gans.transforms.painting import CtTissues, Painter, RandomFields, Window, label_tissues
     from medical_gans.transforms.reading import ReadImaged
+    from medical_gans.transforms.sequence_grid import ResizeToSpacingd, ToSourceGridd
+    from medical_gans.transforms.sequences import (
+        FindForegroundd,
+        NormaliseForegroundd,
+        ReadSequencesd,
+        WithinForegroundd,
+        read_sequence_case,
+    )
 
 _HOME = {
     "CtTissues": "painting",
     "DenoiseHounsfieldd": "encoding",
+    "DifferentiableAugmentation": "discriminator_augmentation",
     "EncodeHounsfieldd": "encoding",
+    "FindForegroundd": "sequences",
+    "NormaliseForegroundd": "sequences",
     "NormaliseMRd": "encoding",
     "Painter": "painting",
     "RandomFields": "painting",
     "ReadImaged": "reading",
+    "ReadSequencesd": "sequences",
+    "ResizeToSpacingd": "sequence_grid",
     "ToGridd": "grid",
+    "ToSourceGridd": "sequence_grid",
     "Window": "painting",
+    "WithinForegroundd": "sequences",
     "label_tissues": "painting",
+    "read_sequence_case": "sequences",
     "resize_in_plane": "grid",
 }
 
@@ -42,18 +59,26 @@ __all__ = [
     "MR_CEILING",
     "CtTissues",
     "DenoiseHounsfieldd",
+    "DifferentiableAugmentation",
     "EncodeHounsfieldd",
+    "FindForegroundd",
+    "NormaliseForegroundd",
     "NormaliseMRd",
     "Painter",
     "RandomFields",
     "ReadImaged",
+    "ReadSequencesd",
+    "ResizeToSpacingd",
     "ToGridd",
+    "ToSourceGridd",
     "Window",
+    "WithinForegroundd",
     "body_mask",
     "hounsfield_to_unit",
     "label_tissues",
     "mr_reference_intensity",
     "normalise_mr",
+    "read_sequence_case",
     "resize_in_plane",
     "unit_to_hounsfield",
     "unit_to_window",
