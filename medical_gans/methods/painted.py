@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,30 +16,24 @@ BONE_UNIT = 0.3 + 0.7 * 50.0 / 2200.0
 
 
 class PaintedTranslation(Method):
-    """One update of a generator towards a CT that is known voxel by voxel.
+    """A generator that learns a CT which is known voxel by voxel.
 
     Weighted L1 of the result; for a generator with ``branches`` (`networks.BoneGenerator`) also the terms of
     `losses.bone_terms`. A view of a registered pair has a ``tolerance``: its CT is first moved by up to so many voxels
     to where the generator sees the anatomy (`losses.nearest_shift`).
 
     Args:
-        generators: with the network ``mr_to_ct``, from ``(batch, channel, *spatial)`` in [-1, 1] to the same.
-        distance: of what was made, the truth and the weight of each voxel.
+        generator: a player whose network ``mr_to_ct`` takes and makes ``(batch, channel, *spatial)`` in [-1, 1].
         probability_weight: of the cross-entropy of bone.
         branch_weight: of the L1 of each branch.
+        warm_up: updates over which the learning rate rises to that of the schedule.
     """
 
     def __init__(
-        self,
-        generators: Player,
-        *,
-        distance: Callable[[Tensor, Tensor, Tensor], Tensor] = weighted_l1,
-        probability_weight: float = 0.2,
-        branch_weight: float = 0.5,
+        self, generator: Player, *, probability_weight: float = 0.2, branch_weight: float = 0.5, warm_up: int = 300
     ) -> None:
-        super().__init__({"generators": generators}, ("generators", "mr_to_ct"))
-        self.generators, self.distance = generators, distance
-        self.probability_weight, self.branch_weight = probability_weight, branch_weight
+        super().__init__({"generator": generator}, shipped=("generator", "mr_to_ct"))
+        self.probability_weight, self.branch_weight, self.warm_up = probability_weight, branch_weight, warm_up
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """Update the generator once.
@@ -48,36 +42,47 @@ class PaintedTranslation(Method):
             batch: ``mr``, ``ct`` and ``weight``, ``(batch, channel, *spatial)``; ``tolerance``, ``(batch,)`` voxels.
 
         Returns:
-            Terms by name.
+            Weighted terms by name.
         """
-        device, network = self.generators.device, self.generators["mr_to_ct"]
-        mr, ct, weight = (batch[key].to(device, non_blocking=True) for key in ("mr", "ct", "weight"))
-        tolerance = batch["tolerance"].tolist() if "tolerance" in batch else []
-        if any(tolerance):
-            ct, weight = ct.clone(), weight.clone()
+        generator = self.players["generator"]
+        network: Any = generator["mr_to_ct"]
+        mr, ct, weight = (batch[key].to(generator.device, non_blocking=True) for key in ("mr", "ct", "weight"))
         if mr.ndim == 4:
             mr = mr.contiguous(memory_format=torch.channels_last)
-        self.generators.begin()
-        made, branches = self._made(network, mr)
-        for number, reach in enumerate(tolerance):
-            if reach:
-                ct[number], weight[number] = nearest_shift(
-                    made[number].detach(), ct[number], weight[number], int(reach)
-                )
-        terms = {"l1": self.distance(made, ct, weight)}
+        generator.begin()
+        with generator.autocast():
+            branches = network.branches(mr) if hasattr(network, "branches") else ()
+            made = network(mr) if not branches else mr
         if branches:
-            parts = bone_terms(*branches, ct, weight, BONE_UNIT)
+            logit, soft, bone = (branch.float() for branch in branches)
+            made = network.mixture(logit.sigmoid(), soft, bone)
+        made = made.float()
+        ct, weight = _moved(made.detach(), ct, weight, batch.get("tolerance"))
+        terms = {"l1": weighted_l1(made, ct, weight)}
+        if branches:
+            parts = bone_terms(logit, soft, bone, ct, weight, BONE_UNIT)
             shares = {"bone_probability": self.probability_weight}
             terms |= {name: shares.get(name, self.branch_weight) * value for name, value in parts.items()}
-        self.generators.descend(torch.stack(list(terms.values())).sum())
+        self._descend(generator, sum(terms.values(), start=torch.zeros((), device=generator.device)))
         self.images = {"mr": mr, "synthetic_ct": made.detach(), "ct": ct}
         return {name: float(value.detach()) for name, value in terms.items()}
 
-    def _made(self, network: Any, mr: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The result in float32, and the branches that it is mixed from, where there are some."""
-        with self.generators.autocast():
-            if not hasattr(network, "branches"):
-                return network(mr).float(), ()
-            branches = network.branches(mr)
-        logit, soft, bone = (branch.float() for branch in branches)
-        return network.mixture(logit.sigmoid(), soft, bone).float(), (logit, soft, bone)
+    def _descend(self, generator: Player, loss: Tensor) -> None:
+        groups = generator.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] *= min(1.0, (generator.steps + 1) / max(self.warm_up, 1))
+        generator.descend(loss)
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+
+
+def _moved(made: Tensor, ct: Tensor, weight: Tensor, tolerance: Tensor | None) -> tuple[Tensor, Tensor]:
+    """CT and weight, those of registered pairs where the generator sees the anatomy."""
+    if tolerance is None or not bool(tolerance.any()):
+        return ct, weight
+    ct, weight = ct.clone(), weight.clone()
+    for number, reach in enumerate(tolerance.tolist()):
+        if reach:
+            ct[number], weight[number] = nearest_shift(made[number], ct[number], weight[number], int(reach))
+    return ct, weight

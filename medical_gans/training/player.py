@@ -43,7 +43,6 @@ class Player:
         hold: names of the networks that stay as they are during the first `hold_steps` updates, while the others
             catch up; for networks that start from good weights.
         hold_steps: see `hold`.
-        warm_up: updates over which the learning rates rise from 0 to those of the schedule.
         amp: automatic mixed precision.
         amp_type: ``float16``, with scaled losses, on a GPU only, or ``bfloat16``, on a CPU as well.
         device: where the networks are.
@@ -65,13 +64,12 @@ class Player:
         ema_decay: float = 0.999,
         hold: Sequence[str] = (),
         hold_steps: int = 0,
-        warm_up: int = 0,
         amp: bool = False,
         amp_type: str = "float16",
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.rates, self.hold, self.hold_steps, self.warm_up = dict(rates or {}), tuple(hold), hold_steps, warm_up
+        self.rates, self.hold, self.hold_steps = dict(rates or {}), tuple(hold), hold_steps
         given = {name: network for name, network in networks.items() if network is not None}
         for name in (*self.rates, *average, *self.hold):
             if name not in given:
@@ -136,8 +134,7 @@ class Player:
         if any(p.grad is not None for p in self.networks.parameters()):
             self.scaler.unscale_(self.optimizer)
             self._clip()
-            with self._warming_up():
-                self.scaler.step(self.optimizer)
+            self.scaler.step(self.optimizer)
             self.scaler.update()
         self._count()
 
@@ -147,8 +144,7 @@ class Player:
             parameter.grad = gradient
         average_gradients(self.networks.parameters())
         self._clip()
-        with self._warming_up():
-            self.optimizer.step()
+        self.optimizer.step()
         self._count()
 
     @torch.no_grad()
@@ -215,16 +211,6 @@ class Player:
     def _take_gradients(self) -> None:
         for name, network in self.networks.items():
             network.requires_grad_(name not in self.hold or self.steps >= self.hold_steps)
-
-    @contextmanager
-    def _warming_up(self) -> Iterator[None]:
-        """Inside, the learning rates are lower during the first updates."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        for group in self.optimizer.param_groups:
-            group["lr"] *= min(1.0, (self.steps + 1) / max(self.warm_up, 1))
-        yield
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
 
     def _clip(self) -> None:
         if self.clip_norm <= 0:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
     from medical_gans.transforms.encoding import DenoiseHounsfieldd, EncodeHounsfieldd, NormaliseMRd
     from medical_gans.transforms.grid import ToGridd, resize_in_plane
-    from medical_gans.transforms.painting import CtTissues, Painter, RandomFields, Window, label_tissues
+    from medical_gans.transforms.painting import Painter
+    from medical_gans.transforms.random_fields import RandomFields, Window
     from medical_gans.transforms.reading import ReadImaged
     from medical_gans.transforms.sequence_grid import ResizeToSpacingd, ToSourceGridd
     from medical_gans.transforms.sequences import (
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
         WithinForegroundd,
         read_sequence_case,
     )
+    from medical_gans.transforms.tissues import CtTissues, label_tissues
 
 _HOME = {
-    "CtTissues": "painting",
+    "CtTissues": "tissues",
     "DenoiseHounsfieldd": "encoding",
     "DifferentiableAugmentation": "discriminator_augmentation",
     "EncodeHounsfieldd": "encoding",
@@ -40,15 +42,15 @@ _HOME = {
     "NormaliseForegroundd": "sequences",
     "NormaliseMRd": "encoding",
     "Painter": "painting",
-    "RandomFields": "painting",
+    "RandomFields": "random_fields",
     "ReadImaged": "reading",
     "ReadSequencesd": "sequences",
     "ResizeToSpacingd": "sequence_grid",
     "ToGridd": "grid",
     "ToSourceGridd": "sequence_grid",
-    "Window": "painting",
+    "Window": "random_fields",
     "WithinForegroundd": "sequences",
-    "label_tissues": "painting",
+    "label_tissues": "tissues",
     "read_sequence_case": "sequences",
     "resize_in_plane": "grid",
 }

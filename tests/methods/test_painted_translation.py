@@ -20,24 +20,13 @@ def batch(seed=0, tolerance=0):
     return {"mr": mr, "ct": ct, "weight": 1 + 2 * bone, "tolerance": torch.full((2,), tolerance)}
 
 
-def step(seed=0, **options):
+def step(seed=0, network=None, lr=5e-3, **options):
     torch.manual_seed(seed)
-    network = BoneGenerator(2, 1, 1, widths=(4, 8), blocks=(1, 1))
-    return trained(network, **options)
-
-
-def trained(network, amp=False, **options):
-    player = Player(
-        {"mr_to_ct": network},
-        partial(torch.optim.AdamW, lr=5e-3, weight_decay=1e-4, fused=True),
-        schedule=partial(FlatThenLinear, flat_epochs=20, decay_epochs=80),
-        average=["mr_to_ct"],
-        warm_up=1,
-        amp=amp,
-        amp_type="bfloat16",
-        **{"ema_decay": 0.998, "clip_norm": 1.0, **options},
-    )
-    return PaintedTranslation(player)
+    network = network or BoneGenerator(2, 1, 1, widths=(4, 8), blocks=(1, 1))
+    schedule = partial(FlatThenLinear, flat_epochs=1, decay_epochs=3)
+    optimizer = partial(torch.optim.AdamW, lr=lr)
+    options = {"average": ["mr_to_ct"], "clip_norm": 1.0, "schedule": schedule, **options}
+    return PaintedTranslation(Player({"mr_to_ct": network}, optimizer, **options), warm_up=1)
 
 
 def test_it_learns_bone_and_hands_out_a_running_average():
@@ -54,7 +43,7 @@ def test_it_learns_bone_and_hands_out_a_running_average():
 
 
 def test_a_generator_without_branches_learns_by_l1_alone():
-    training = trained(ResnetGenerator(width=4, blocks=1))
+    training = step(network=ResnetGenerator(width=4, blocks=1))
     assert set(training(batch())) == {"l1"}
 
 
@@ -71,18 +60,17 @@ def test_a_run_continues_bit_for_bit():
     resumed.load_state_dict(begun.state_dict())
     for number in (2, 3):
         resumed(batch(number))
-    for name, tensor in whole.generators.networks.state_dict().items():
-        assert torch.equal(tensor, resumed.generators.networks.state_dict()[name]), name
+    for name, tensor in whole.players["generator"].networks.state_dict().items():
+        assert torch.equal(tensor, resumed.players["generator"].networks.state_dict()[name]), name
     for name, tensor in whole.shipped.state_dict().items():
         assert torch.equal(tensor, resumed.shipped.state_dict()[name]), name
 
 
 def test_mixed_precision_on_a_cpu_trains_in_bfloat16_and_keeps_float_weights():
-    torch.manual_seed(0)
-    training = trained(BoneGenerator(widths=(4, 8), blocks=(1, 1)), amp=True)
+    training = step(amp=True, amp_type="bfloat16")
     terms = training(batch())
     assert all(value == value for value in terms.values())
-    assert {p.dtype for p in training.generators.parameters()} == {torch.float32}
+    assert {p.dtype for p in training.players["generator"].parameters()} == {torch.float32}
 
 
 def test_the_truth_of_a_pair_is_moved_to_where_the_generator_sees_the_anatomy():
@@ -90,7 +78,6 @@ def test_the_truth_of_a_pair_is_moved_to_where_the_generator_sees_the_anatomy():
     moved["ct"] = moved["ct"].roll((2, -1), (2, 3))
     losses = {}
     for tolerance in (0, 2):
-        torch.manual_seed(0)
         training = step()
         for number in range(60):
             training(batch(number))
@@ -109,3 +96,17 @@ def test_the_batch_is_left_as_it_was():
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 def test_clipping_can_be_left_out(clip):
     assert step(clip_norm=clip)(batch())["l1"] > 0
+
+
+def test_the_learning_rate_warms_up_and_is_the_schedules_again():
+    torch.manual_seed(0)
+    seen = []
+    training = step(lr=1e-2)
+    training.warm_up = 4
+    player = training.players["generator"]
+    descend = player.descend
+    player.descend = lambda loss: (seen.append(player.optimizer.param_groups[0]["lr"]), descend(loss))
+    for number in range(5):
+        training(batch(number))
+    assert seen == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2])
+    assert player.optimizer.param_groups[0]["lr"] == pytest.approx(1e-2)

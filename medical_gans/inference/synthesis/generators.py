@@ -31,12 +31,13 @@ class Generators:
     Args:
         generators: from ``(batch, channel, *spatial)`` to the same, in [-1, 1].
         device: where to compute.
-        adjacent: channels that they take.
+        adjacent: channels that they take; None asks the generators.
         tile: edge of tiles in voxels; None translates whole slices, and volumes as far as the memory goes.
         amp: automatic mixed precision; acts on a GPU only.
         inferer: applies a network to images, as those of MONAI do: ``inferer(images, network)``; None passes them on.
 
     Attributes:
+        adjacent: channels that they take.
         dimensions: of their images; 2 where there is no convolution to tell.
         seconds: spent in them so far.
 
@@ -48,7 +49,7 @@ class Generators:
         self,
         generators: Sequence[nn.Module],
         device: torch.device,
-        adjacent: int = 1,
+        adjacent: int | None = None,
         tile: int | None = None,
         amp: bool = False,
         inferer: Callable[..., Tensor] | None = None,
@@ -56,9 +57,11 @@ class Generators:
         if not generators:
             raise SettingError("There is no generator. Give at least one weights file.")
         first = next((m for m in generators[0].modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
-        if first is not None and first.in_channels != adjacent:
+        taken = first.in_channels if first is not None else 1
+        self.adjacent = taken if adjacent is None else adjacent
+        if first is not None and taken != self.adjacent:
             raise SettingError(
-                f"adjacent is {adjacent}, but the generator takes {first.in_channels} channels. "
+                f"adjacent is {adjacent}, but the generator takes {taken} channels. "
                 "Set adjacent and network_def as they were in training."
             )
         if device.type == "cuda" and not torch.cuda.is_available():

@@ -66,7 +66,7 @@ class SliceSynthesis:
             and foot-head; None keeps an axis. Across the slices it is the distance of `adjacent` ones.
         planes: of ``axial``, ``coronal`` and ``sagittal``; all are averaged. 3D generators have none.
         flips: average each estimate with that of the left-right mirror image.
-        adjacent: slices stacked as channels (2.5D), odd.
+        adjacent: slices stacked as channels (2.5D), odd; None takes what the generators do.
         uncertainty: keep the standard deviation where there are several estimates.
         slice_batch: slices per pass; None chooses by their size.
         tile: edge in voxels of tiles, for slices too large for the memory; None translates whole slices.
@@ -86,7 +86,7 @@ class SliceSynthesis:
         spacing: Sequence[float | None] = (None, None, None),
         planes: str | Sequence[str] = ("axial",),
         flips: bool = False,
-        adjacent: int = 1,
+        adjacent: int | None = None,
         uncertainty: bool = True,
         slice_batch: int | None = None,
         tile: int | None = None,
@@ -99,9 +99,9 @@ class SliceSynthesis:
         grid = grid_of(self.preprocessing)
         _check(adjacent, slice_batch)
         self.generators = Generators(generators, torch.device(device), adjacent, tile, amp, inferer)
+        self.adjacent = self.generators.adjacent if self.generators.dimensions == 2 else 1
         self.spacing, self.planes = grid.spacing, grid.planes
         self.flips = flips
-        self.adjacent = adjacent
         self.uncertainty = uncertainty
         self.slice_batch = slice_batch
 
@@ -299,8 +299,8 @@ def translation_preprocessing(
     return Compose([ReadImaged("image", {"image": "MR"}), ToGridd("image", spacing, planes), NormaliseMRd("image")])
 
 
-def _check(adjacent: int, slice_batch: int | None) -> None:
-    if adjacent < 1 or adjacent % 2 == 0:
+def _check(adjacent: int | None, slice_batch: int | None) -> None:
+    if adjacent is not None and (adjacent < 1 or adjacent % 2 == 0):
         raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
     if slice_batch is not None and slice_batch < 1:
         raise SettingError(f"slice_batch is {slice_batch}; give at least 1, or null.")
