@@ -18,6 +18,7 @@ from torch import nn
 
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import InputError, SettingError
+from medical_gans.inference.recipe import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.inference.synthesis.moments import Moments
@@ -108,7 +109,10 @@ class SliceSynthesis:
     @property
     def settings(self) -> dict[str, Any]:
         """All settings, as plain values."""
-        return {**self.decisive_settings, "slice_batch": self.slice_batch, "tile": self.generators.tile}
+        shown = {
+            name: value for name, value in self.decisive_settings.items() if name not in ("preprocessing", "inferer")
+        }
+        return {**shown, "slice_batch": self.slice_batch, "tile": self.generators.tile}
 
     @property
     def decisive_settings(self) -> dict[str, Any]:
@@ -120,6 +124,8 @@ class SliceSynthesis:
             "adjacent": self.adjacent,
             "uncertainty": self.uncertainty,
             "amp": self.generators.amp,
+            "preprocessing": recipe(self.preprocessing),
+            "inferer": recipe(self.generators.inferer),
         }
 
     def __call__(self, mr: Volume, on_progress: Progress | None = None) -> SyntheticCT:
