@@ -50,24 +50,24 @@ MR_TO_CT = Recipe(
     settings={
         "weights": "$str(Path(@bundle_root) / 'models' / ('model.pt' if @site == 'head' else @site + '/model.pt'))"
     },
-    renamed={"inferer": "synthesis"},
+    renamed={"inferer": "slice_inferer"},
     inference={
-        "preprocessing": {
-            "_target_": f"{_PIPELINES}.mr_to_ct.preprocessing",
+        "inferer": {
+            "_target_": "medical_gans.inference.synthesis.SynthesisInferer",
             "fingerprint": "$@trained.fingerprint",
             "strict": "@strict",
-        },
-        "inferer": {
-            "_target_": f"{_PIPELINES}.mr_to_ct.SynthesisInferer",
-            "spacing": "$@spacing or @trained.spacing",
-            "planes": "$@planes or [@trained.plane]",
+            "preprocessing": "@preprocessing",
+            "inferer": "@slice_inferer",
             "flips": "@flips",
-            "adjacent": "@adjacent",
+            "adjacent": "$@card.adjacent",
             "slice_batch": "@slice_batch",
             "tile": "@tile",
             "amp": "@amp",
         },
-        "postprocessing": {"_target_": f"{_PIPELINES}.mr_to_ct.postprocessing"},
+        "postprocessing": {  # whole HU
+            "_target_": "Compose",
+            "transforms": [{"_target_": "CastToTyped", "keys": "pred", "dtype": "$torch.int16"}],
+        },
     },
 )
 

@@ -258,6 +258,8 @@ def _of_today(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _network_of(arguments: dict[str, Any], adjacent: int) -> dict[str, Any]:
+    if "target" in arguments:
+        return {"_target_": arguments.pop("target"), **arguments}
     if "name" in arguments:
         name, options = arguments.pop("name"), arguments.pop("options", None)
         home = "medical_gans.networks" if name == "MultiScaleSegmenter" else "monai.networks.nets"

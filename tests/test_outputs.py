@@ -75,6 +75,8 @@ def weights(tmp_path) -> dict[str, Path]:
     folder = tmp_path / "weights"
     folder.mkdir()
     save_weights(folder / "ct.pt", ResnetGenerator(width=2, blocks=0))
+    network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
+    WeightsCard([None] * 3, network_def=network_def).save(folder / "ct.pt")
     torch.manual_seed(0)
     save_weights(folder / "lesion.pt", build_network(NETWORK))
     WeightsCard([None] * 3, network_def=NETWORK, classes=["background", "lesion"], channels=["T1c"]).save(
@@ -88,9 +90,8 @@ def run(weights, capsys):
     """Run inference of a workflow; returns exit code and what it said on stderr."""
 
     def inference(workflow: str, dataset: Path | str, out: Path | str, *words: str) -> tuple[int, str]:
-        small = ["--network_def#width", "2", "--network_def#blocks", "0"] if workflow == "mr_to_ct" else []
         given = [workflow, "inference", "--dataset_dir", str(dataset), "--output_dir", str(out), "--device", "cpu"]
-        code = cli.main([*given, "--weights", str(weights[workflow]), *small, *words])
+        code = cli.main([*given, "--weights", str(weights[workflow]), *words])
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("medical-gans:")]
         return code, "\n".join(lines)
 

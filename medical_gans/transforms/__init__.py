@@ -3,8 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from medical_gans.transforms.augmentation import translation_augmentation
-from medical_gans.transforms.grid import resize_in_plane
 from medical_gans.transforms.intensity import (
     AIR_HU,
     HOUNSFIELD_KNOTS,
@@ -17,11 +15,14 @@ from medical_gans.transforms.intensity import (
     unit_to_window,
     window_to_unit,
 )
-from medical_gans.transforms.painting import Painter
-from medical_gans.transforms.random_fields import RandomFields, Window
-from medical_gans.transforms.tissues import CtTissues, label_tissues
 
 if TYPE_CHECKING:
+    from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
+    from medical_gans.transforms.encoding import DenoiseHounsfieldd, EncodeHounsfieldd, NormaliseMRd
+    from medical_gans.transforms.grid import ToGridd, resize_in_plane
+    from medical_gans.transforms.painting import Painter
+    from medical_gans.transforms.random_fields import RandomFields, Window
+    from medical_gans.transforms.reading import ReadImaged
     from medical_gans.transforms.sequence_grid import ResizeToSpacingd, ToSourceGridd
     from medical_gans.transforms.sequences import (
         FindForegroundd,
@@ -30,15 +31,28 @@ if TYPE_CHECKING:
         WithinForegroundd,
         read_sequence_case,
     )
+    from medical_gans.transforms.tissues import CtTissues, label_tissues
 
 _HOME = {
+    "CtTissues": "tissues",
+    "DenoiseHounsfieldd": "encoding",
+    "DifferentiableAugmentation": "discriminator_augmentation",
+    "EncodeHounsfieldd": "encoding",
     "FindForegroundd": "sequences",
     "NormaliseForegroundd": "sequences",
+    "NormaliseMRd": "encoding",
+    "Painter": "painting",
+    "RandomFields": "random_fields",
+    "ReadImaged": "reading",
     "ReadSequencesd": "sequences",
     "ResizeToSpacingd": "sequence_grid",
+    "ToGridd": "grid",
     "ToSourceGridd": "sequence_grid",
+    "Window": "random_fields",
     "WithinForegroundd": "sequences",
+    "label_tissues": "tissues",
     "read_sequence_case": "sequences",
+    "resize_in_plane": "grid",
 }
 
 __all__ = [
@@ -46,12 +60,18 @@ __all__ = [
     "HOUNSFIELD_KNOTS",
     "MR_CEILING",
     "CtTissues",
+    "DenoiseHounsfieldd",
+    "DifferentiableAugmentation",
+    "EncodeHounsfieldd",
     "FindForegroundd",
     "NormaliseForegroundd",
+    "NormaliseMRd",
     "Painter",
     "RandomFields",
+    "ReadImaged",
     "ReadSequencesd",
     "ResizeToSpacingd",
+    "ToGridd",
     "ToSourceGridd",
     "Window",
     "WithinForegroundd",
@@ -62,7 +82,6 @@ __all__ = [
     "normalise_mr",
     "read_sequence_case",
     "resize_in_plane",
-    "translation_augmentation",
     "unit_to_hounsfield",
     "unit_to_window",
     "window_to_unit",

@@ -6,10 +6,10 @@ import tiny_data
 import torch
 
 from medical_gans.errors import InputError
-from medical_gans.inference.pipelines import mr_to_ct
 from medical_gans.inference.pipelines.lung_nodule import SingleTensorGenerator
-from medical_gans.inference.synthesis import SliceSynthesis
+from medical_gans.inference.synthesis import SliceSynthesis, SynthesisInferer, translation_preprocessing
 from medical_gans.networks import ResnetGenerator, nodule_generator
+from medical_gans.transforms import ReadImaged
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_an_mr_is_read_as_it_is_stored(data):
     import nibabel
 
     path = data / "inference/head.nii.gz"
-    image = mr_to_ct.preprocessing()(request(path))["image"]
+    image = ReadImaged("image")(request(path))["image"]
     stored = nibabel.load(path)
     np.testing.assert_array_equal(image[0].numpy(), np.asarray(stored.dataobj))
     assert image.dtype == torch.int16
@@ -38,7 +38,7 @@ def test_an_mr_is_read_as_it_is_stored(data):
 
 def test_an_mr_that_cannot_be_trusted_is_refused(tmp_path):
     tiny_data.save(tmp_path / "flat.nii.gz", np.full((9, 9, 9), 7))
-    (reader,) = mr_to_ct.preprocessing().transforms  # MONAI Label calls them one by one
+    reader = translation_preprocessing().transforms[0]  # MONAI Label calls them one by one
     with pytest.raises(InputError, match="constant"):
         reader(request(tmp_path / "flat.nii.gz"))
 
@@ -48,10 +48,10 @@ def test_the_inferer_makes_the_voxels_of_whole_volume_synthesis(data):
 
     network = ResnetGenerator(width=4, blocks=1).eval()
     path = data / "inference/head.nii.gz"
-    read = mr_to_ct.preprocessing()(request(path))
+    preprocessing = translation_preprocessing((1.0, 1.0, None))
+    read = preprocessing(request(path))
     with torch.no_grad():
-        read["pred"] = mr_to_ct.SynthesisInferer(spacing=(1.0, 1.0, None), flips=True)(read["image"][None], network)[0]
-    made = mr_to_ct.postprocessing()(read)["pred"]
+        made = SynthesisInferer(preprocessing=preprocessing, flips=True)(read["image"][None], network)[0]
     expected = SliceSynthesis([network], spacing=(1.0, 1.0, None), flips=True)(read_volume(path))
     np.testing.assert_array_equal(made[0].numpy(), expected.hounsfield)
     assert made.dtype == torch.int16

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from medical_gans.transforms import body_mask, mr_reference_intensity
-
-Part = tuple[slice, ...]
-"""First and last voxel of a part of a volume, per axis."""
+from medical_gans.transforms import body_mask
+from medical_gans.transforms.grid import Part
 
 _GRID_MM = 2.0
 _AROUND_MM = 8.0  # skin, ears and hair are dark in some sequences: only what is further off becomes air
@@ -27,23 +25,20 @@ class BodyRegion:
         inside: boolean, every `steps`-th voxel of the volume.
         steps: voxels of the volume per voxel of `inside`, per axis.
         box: part of the volume that holds the region and some air around it.
-        reference: MR intensity that `transforms.normalise_mr` takes as unit.
     """
 
     inside: np.ndarray
     steps: tuple[int, ...]
     box: Part
-    reference: float
 
     @classmethod
     def find(cls, mr: np.ndarray, spacing: Sequence[float]) -> BodyRegion | None:
-        """Region of an MR ``(x, y, z)``, voxels in mm; None when nothing stands out from air."""
-        mask = body_mask(mr, spacing)
-        if not mask.any():
-            return None
-        reference = mr_reference_intensity(mr, mask)
+        """Region of an MR ``(x, y, z)`` in [-1, 1], -1 being air, voxels in mm; None when nothing stands out."""
         steps = tuple(max(1, round(_GRID_MM / edge)) for edge in spacing)
-        inside = np.ascontiguousarray(mask[tuple(slice(None, None, step) for step in steps)])
+        coarse = mr[tuple(slice(None, None, step) for step in steps)] + 1.0
+        inside = body_mask(coarse, [step * edge for step, edge in zip(steps, spacing, strict=True)])
+        if not inside.any():
+            return None
         for axis, (step, edge) in enumerate(zip(steps, spacing, strict=True)):
             around = math.ceil(_AROUND_MM / (step * edge))
             inside = ndimage.maximum_filter1d(inside, 2 * around + 1, axis=axis, mode="constant")
@@ -53,7 +48,7 @@ class BodyRegion:
             context = round(_CONTEXT_MM / edge)
             first, end = int(filled[0]) * step - context, (int(filled[-1]) + 1) * step + context
             box.append(slice(max(0, first), min(size, end)))
-        return cls(inside, steps, tuple(box), reference)
+        return cls(inside, steps, tuple(box))
 
     def at(self, part: Part) -> np.ndarray:
         """Whether the voxels of a part of the volume lie in the widened body, boolean ``(x, y, z)``."""

@@ -7,7 +7,7 @@ from types import EllipsisType
 
 import numpy as np
 
-from medical_gans.inference.synthesis.body import Part
+from medical_gans.transforms.grid import Part
 
 
 class Moments:
