@@ -269,6 +269,11 @@ train#discriminator#networks#discriminator:
 
 def test_predictions_of_a_swapped_network_are_judged_from_the_weights_alone(data, shipped, tmp_path):
     given = {"weights": str(shipped / "model.pt"), "dataset_dir": str(data / "source"), "channels": ["FLAIR"]}
-    run("evaluate", tmp_path / "out", "+preprocessing#transforms: [{_target_: GaussianSmoothd, keys: image}]", **given)
+    run(
+        "evaluate",
+        tmp_path / "out",
+        "+preprocessing#transforms: [{_target_: GaussianSmoothd, keys: image, sigma: 1.0}]",
+        **given,
+    )
     figures = json.loads((tmp_path / "out/metrics.json").read_text())["summary"]["lesion"]["adapted"]
     assert 0 <= figures["dice"]["mean"] <= 1
