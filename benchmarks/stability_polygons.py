@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from medical_gans.methods.gan import AdversarialStep
 from medical_gans.networks import nodule_generator
-from medical_gans.networks.lung_anomaly import PatchCritic
+from medical_gans.networks.anomaly_detector import PatchCritic
 
 SIZE = 32
 SHARPNESS = 1.5  # per pixel, of the drawn edge

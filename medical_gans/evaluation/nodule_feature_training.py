@@ -13,7 +13,6 @@ import torch
 from medical_gans.errors import InputError
 from medical_gans.evaluation.nodule_classification import Budget, images_of, malignancy_logits, train_classifier
 from medical_gans.evaluation.nodule_output import check_own_output
-from medical_gans.evaluation.nodule_pictures import roc_curves
 from medical_gans.evaluation.nodule_sources import JUDGED
 from medical_gans.evaluation.nodule_usefulness import REAL, Interval, auc_intervals
 from medical_gans.io.nodules import NodulePatches, require_classes, split_by_patient
@@ -21,6 +20,7 @@ from medical_gans.io.writing import whole_folder
 from medical_gans.metrics.radiomics import radiomic_measures
 from medical_gans.networks.nodule_classifier import NoduleClassifier
 from medical_gans.report import Manifest, Table, input_hashes, write_results_page
+from medical_gans.report.nodules import roc_curves
 from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 _STAGE = "features"

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from medical_gans.errors import SettingError
 from medical_gans.evaluation.nodule_classification import Budget, images_of, malignancy_logits, train_classifier
+from medical_gans.metrics.roc import area_under_curve, patient_bootstrap
 from medical_gans.networks.nodule_classifier import NoduleClassifier
 
 REAL = "real"
@@ -117,33 +118,6 @@ def usefulness(
     }
     counts = {name: len(lesson.malignant) for name, lesson in lessons.items()}
     return Usefulness(auc, difference, by_training, counts, logits, test.malignant, len(np.unique(patient)))
-
-
-def area_under_curve(score: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Area under the ROC curve: the share of pairs in the right order, ties counting half (Mann and Whitney 1947).
-
-    Args:
-        score: ``(n,)``.
-        positive: ``(n,)`` truth.
-        weights: ``(draws, n)``, how often each sample counts; None counts each once.
-
-    Returns:
-        ``(draws,)``, NaN where a class is missing.
-    """
-    truth = np.asarray(positive, dtype=bool)
-    counts = np.ones((1, len(truth))) if weights is None else weights
-    above = score[truth][:, None] - score[~truth][None, :]
-    ordered = (above > 0) + 0.5 * (above == 0)
-    with np.errstate(invalid="ignore"):
-        pairs = counts[:, truth].sum(1) * counts[:, ~truth].sum(1)
-        area: np.ndarray = ((counts[:, truth] @ ordered) * counts[:, ~truth]).sum(1) / pairs
-    return area
-
-
-def patient_bootstrap(patient: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """``(draws, n)``: how often each sample counts when as many patients are drawn with replacement."""
-    names, index = np.unique(patient, return_inverse=True)
-    return rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)[:, index]
 
 
 def auc_intervals(

@@ -6,14 +6,20 @@ import torch
 from torch import nn
 
 from medical_gans.errors import SettingError
-from medical_gans.inference.anomaly.figures import auc_with_interval
-from medical_gans.inference.anomaly.fitted import EVIDENCE, FittedScore, fit_score
-from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, blob_response, central_brightness, quantiles
-from medical_gans.inference.anomaly.search import LatentSearch
-from medical_gans.inference.anomaly.trained import TrainedDetector
+from medical_gans.inference.anomaly.detector import LatentSearch, TrainedDetector
+from medical_gans.inference.anomaly.scores import (
+    EVIDENCE,
+    SCORES,
+    FittedScore,
+    anomaly_scores,
+    blob_response,
+    central_brightness,
+    fit_score,
+    quantiles,
+)
 from medical_gans.methods.fanogan import EncoderStep
-from medical_gans.networks.anomaly_detector import AnomalyDetector
-from medical_gans.networks.lung_anomaly import PatchCritic, PatchEncoder
+from medical_gans.metrics.roc import auc_with_interval
+from medical_gans.networks.anomaly_detector import AnomalyDetector, PatchCritic, PatchEncoder
 
 SIZE = 16
 

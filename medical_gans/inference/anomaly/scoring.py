@@ -17,15 +17,13 @@ from tqdm import tqdm
 from medical_gans.data.lung_patches import LungPatches
 from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.inference.anomaly.calibration import reconstructed
-from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_both
-from medical_gans.inference.anomaly.page import write_anomaly_page
-from medical_gans.inference.anomaly.pictures import draw_patches, draw_scores
+from medical_gans.inference.anomaly.detector import LatentSearch, TrainedDetector
 from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores
-from medical_gans.inference.anomaly.search import LatentSearch
-from medical_gans.inference.anomaly.trained import TrainedDetector
 from medical_gans.io.nodules.patch_files import save_patch
 from medical_gans.io.writing import check_writable, whole_file, whole_folder
+from medical_gans.metrics.roc import Auc, auc_with_interval, has_both
 from medical_gans.report import Manifest, input_hashes
+from medical_gans.report.anomalies import draw_patches, draw_scores, write_anomaly_page
 
 METHODS = ("f_anogan", "anogan")
 MAPS = "maps"
@@ -228,6 +226,7 @@ class AnomalyScoring:
             patches.is_nodule,
             method=self.method,
             score=self.score,
+            meanings=SCORES,
             figures=figures,
             warnings=self.manifest.warnings,
             settings=self.manifest.settings,
