@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.formats import image_stem, image_suffix, visible_files
@@ -19,7 +17,7 @@ from medical_gans.io.nodules.ct_patches import check_extent, resampled
 from medical_gans.io.nodules.lidc import is_lidc
 from medical_gans.io.nodules.patch_files import read_patch
 from medical_gans.io.nodules.positions import find_table
-from medical_gans.transforms import unit_to_window, window_to_unit
+from medical_gans.transforms import unit_to_window
 
 LABELS_TABLE = "labels.csv"
 _LARGEST_PATCH = 4.0
@@ -56,10 +54,6 @@ class LungPatches:
         return LungPatches(
             self.hounsfield[chosen], self.is_nodule[chosen], self.name[chosen], self.spacing, self.window
         )
-
-    def images(self) -> Tensor:
-        """``(n, 1, rows, columns)`` in [-1, 1]."""
-        return torch.from_numpy(window_to_unit(self.hounsfield, self.window))[:, None]
 
     def hashes(self) -> list[str]:
         """A short hash of each patch, by which one that was trained on is known again."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy import ndimage
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.data.lung_patches import LungPatches
+from medical_gans.data.patches import Transform, images_of
 from medical_gans.errors import InputError, SettingError
 
 _SHRINK = 2
@@ -83,35 +83,32 @@ def split_patches(
 
 
 class NormalViews(EpochViews):
-    """Patches drawn at random, in one of the eight symmetries of a square, shifted by a few voxels.
+    """Normal patches drawn at random.
 
     Args:
         patches: normal ones.
+        preprocessing: from HU to what networks see.
+        augmentation: random transforms of each view; None for none.
         views_per_epoch: views drawn in one epoch.
-        symmetries: turn and mirror.
-        shift: largest shift in voxels; what enters repeats the border.
         seed: of every random choice.
     """
 
     def __init__(
-        self, patches: LungPatches, *, views_per_epoch: int, symmetries: bool = True, shift: int = 2, seed: int = 0
+        self,
+        patches: LungPatches,
+        *,
+        preprocessing: Transform,
+        augmentation: Transform | None = None,
+        views_per_epoch: int,
+        seed: int = 0,
     ) -> None:
         super().__init__(views_per_epoch, seed)
-        self.images = patches.images()
-        self.symmetries, self.shift = symmetries, shift
+        self.images, self.augmentation = images_of(patches.hounsfield, preprocessing), augmentation
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``image`` ``(1, rows, columns)`` in [-1, 1]."""
-        rng = self.random(index)
-        image = self.images[int(rng.integers(len(self.images)))]
-        if self.symmetries:
-            image = torch.rot90(image, int(rng.integers(4)), (1, 2))
-            image = image.flip(2) if rng.random() < 0.5 else image
-        for axis in (1, 2):
-            offset = int(rng.integers(-self.shift, self.shift + 1))
-            places = (torch.arange(image.shape[axis]) + offset).clamp(0, image.shape[axis] - 1)
-            image = image.index_select(axis, places)
-        return {"image": image.contiguous()}
+        drawn = int(self.random(index).integers(len(self.images)))
+        return self.augmented(self.augmentation, {"image": self.images[drawn]}, index)
 
 
 def near_duplicate_groups(images: np.ndarray, threshold: float = 0.9) -> np.ndarray:

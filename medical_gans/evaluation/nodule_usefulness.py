@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
+from medical_gans.data.patches import Transform, images_of
 from medical_gans.errors import SettingError
-from medical_gans.evaluation.nodule_classification import Budget, images_of, malignancy_logits, train_classifier
+from medical_gans.evaluation.nodule_classification import Budget, malignancy_logits, train_classifier
 from medical_gans.metrics.roc import area_under_curve, patient_bootstrap
-from medical_gans.networks.nodule_classifier import NoduleClassifier
 
 REAL = "real"
 _BOOTSTRAPS = 2000
@@ -64,10 +65,10 @@ def usefulness(
     test: Labelled,
     patient: np.ndarray,
     *,
-    window: Sequence[float],
+    preprocessing: Transform,
     budget: Budget,
     trainings: int = 3,
-    width: int = 8,
+    classifier: Callable[[], nn.Module],
     seed: int = 0,
     device: str = "cpu",
 ) -> Usefulness:
@@ -80,10 +81,10 @@ def usefulness(
         generated: by name of the generator.
         test: other patients.
         patient: ``(n,)`` of each test nodule.
-        window: HU.
+        preprocessing: from HU to what the classifiers see.
         budget: of each training.
         trainings: from different initial weights.
-        width: of the classifier.
+        classifier: makes one, untrained.
         seed: of the trainings and the bootstrap.
         device: where to train.
 
@@ -100,14 +101,14 @@ def usefulness(
             np.concatenate([real.hounsfield, nodules.hounsfield]),
             np.concatenate([real.malignant, nodules.malignant]),
         )
-    tested = images_of(test.hounsfield, window)
+    tested = images_of(test.hounsfield, preprocessing)
     logits: dict[str, np.ndarray] = {}
     with tqdm(total=len(lessons) * trainings, desc="classifiers", unit="training", leave=False) as bar:
         for name, lesson in lessons.items():
-            images = images_of(lesson.hounsfield, window)
+            images = images_of(lesson.hounsfield, preprocessing)
             found = []
             for number in range(trainings):
-                network = _classifier(tested.ndim - 2, width, seed + number)
+                network = _made(classifier, seed + number)
                 train_classifier(network, images, lesson.malignant, budget=budget, seed=seed + number, device=device)
                 found.append(malignancy_logits(network, tested, device))
                 bar.update()
@@ -144,7 +145,7 @@ def _interval(value: float, drawn: np.ndarray) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def _classifier(spatial_dims: int, width: int, seed: int) -> NoduleClassifier:
+def _made(classifier: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NoduleClassifier(spatial_dims=spatial_dims, width=width)
+        return classifier()

@@ -92,21 +92,31 @@ class AnomalyDetector(nn.Module):
     normal lung would be there. A lesion then cannot explain itself away.
 
     Args:
-        generator: of ``(latent (batch, latent_size), None)``, trained on normal patches.
+        generator: of ``latent (batch, latent_size)``, trained on normal patches.
         encoder: of ``(batch, 1, size, size)`` to latent vectors.
         critic: of the generator, with ``features``.
         hidden_radius: voxels about the centre that the encoder does not see; 0 for the method as published. It is kept
             with the weights, and loading them restores it.
+        size: voxels along each edge of a patch; None takes the generator's own.
+        latent_size: numbers that a patch is made from; None takes the generator's own.
     """
 
     hidden: Tensor
 
-    def __init__(self, generator: nn.Module, encoder: nn.Module, critic: nn.Module, hidden_radius: float = 0.0) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,
+        encoder: nn.Module,
+        critic: nn.Module,
+        hidden_radius: float = 0.0,
+        size: int | None = None,
+        latent_size: int | None = None,
+    ) -> None:
         super().__init__()
         self.generator, self.encoder, self.critic = generator, encoder, critic
-        size = int(generator.size)  # type: ignore[arg-type]
-        self.size, self.latent_size = size, int(generator.latent_size)  # type: ignore[arg-type]
-        self.register_buffer("hidden", distance_from_centre(size) < hidden_radius)
+        self.size = int(generator.size if size is None else size)  # type: ignore[arg-type]
+        self.latent_size = int(generator.latent_size if latent_size is None else latent_size)  # type: ignore[arg-type]
+        self.register_buffer("hidden", distance_from_centre(self.size) < hidden_radius)
 
     def encode(self, image: Tensor) -> Tensor:
         """``(batch, 1, size, size)`` in [-1, 1] to ``(batch, latent_size)``."""
@@ -114,7 +124,7 @@ class AnomalyDetector(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The patch as normal anatomy, ``(batch, 1, size, size)`` in [-1, 1]."""
-        return self.generator(self.encode(image), None)
+        return self.generator(self.encode(image))
 
     def feature_residual(self, image: Tensor, reconstruction: Tensor, power: int = 1) -> Tensor:
         """Mean of |f(x) - f(G(z))|^power over the critic's features, ``(batch,)``."""

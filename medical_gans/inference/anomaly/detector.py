@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from monai.inferers import SimpleInferer
 from torch import Tensor
+from torch.optim import Optimizer
 
 from medical_gans.data.lung_patches import LungPatches
 from medical_gans.data.lung_views import AnomalySplit
 from medical_gans.errors import InputError
 from medical_gans.inference.anomaly.scores import FittedScore
 from medical_gans.networks.anomaly_detector import AnomalyDetector
-from medical_gans.training.checkpoints import WeightsCard, load_weights
+from medical_gans.weights import WeightsCard, load_weights
 
 _SIDES = ("train", "validation", "left_out")
 
@@ -77,16 +80,22 @@ def load_detector(detector: AnomalyDetector, weights: str | Path) -> TrainedDete
 
 def detector_card(
     split: AnomalySplit,
-    network: Mapping[str, Any],
+    network_def: Mapping[str, Any],
     normal_quantiles: Mapping[str, Sequence[float]],
     fitted: FittedScore | None = None,
 ) -> WeightsCard:
-    """The card of a detector: window, networks, patches used, what scores are normal, and the fitted score."""
+    """The card of a detector: networks, window, patches used, what scores are normal, and the fitted score."""
     spacing = [None if np.isnan(edge) else edge for edge in split.train.spacing]
     fingerprint: dict[str, Any] = {side: sorted(set(getattr(split, side).hashes())) for side in _SIDES}
     fingerprint["normal_quantiles"] = dict(normal_quantiles)
     fingerprint["fitted"] = None if fitted is None else dict(fitted.weights)
-    return WeightsCard(spacing=spacing, network=dict(network), fingerprint=fingerprint, window=list(split.train.window))
+    return WeightsCard(
+        spacing=spacing,
+        network_def=dict(network_def),
+        fingerprint=fingerprint,
+        window=list(split.train.window),
+        patch_size=list(split.train.hounsfield.shape[1:]),
+    )
 
 
 class LatentSearch:
@@ -99,7 +108,7 @@ class LatentSearch:
     Args:
         detector: generator and critic; the encoder is not used.
         steps: 500 as published.
-        learning_rate: of Adam.
+        optimizer: makes the optimiser from a list of one tensor, the latent vectors; None is Adam at 0.02.
         weight: lambda, 0.1 as published.
         seed: of the first latent vectors; each patch gets the same whatever else is searched for.
     """
@@ -109,12 +118,12 @@ class LatentSearch:
         detector: AnomalyDetector,
         *,
         steps: int = 500,
-        learning_rate: float = 0.02,
+        optimizer: Callable[..., Optimizer] | None = None,
         weight: float = 0.1,
         seed: int = 0,
     ) -> None:
         self.detector = detector.eval()
-        self.steps, self.learning_rate, self.weight, self.seed = steps, learning_rate, weight, seed
+        self.steps, self.optimizer, self.weight, self.seed = steps, optimizer or partial(torch.optim.Adam, lr=0.02), weight, seed
 
     def __call__(self, image: Tensor, on_step: Callable[[], object] | None = None) -> Tensor:
         """The nearest images of the generator, ``(batch, 1, size, size)``.
@@ -127,16 +136,36 @@ class LatentSearch:
         detector.requires_grad_(False)
         start = torch.randn(detector.latent_size, generator=torch.Generator().manual_seed(self.seed))
         latent = start.repeat(len(image), 1).to(image.device).requires_grad_()
-        optimiser = torch.optim.Adam([latent], self.learning_rate)
+        optimiser = self.optimizer([latent])
         for _ in range(self.steps):
-            made = detector.generator(latent, None)
+            made = detector.generator(latent)
             shown = torch.where(detector.hidden, made, image)
             residual = (shown - made).abs().flatten(1).mean(1)
             loss = (1 - self.weight) * residual + self.weight * detector.feature_residual(shown, made)
             optimiser.zero_grad(set_to_none=True)
-            loss.sum().backward()  # the sum: patches do not share a step size, Adam scales each number by itself
+            loss.sum().backward()  # the sum: Adam scales each number by itself, so patches do not share a step size
             optimiser.step()
             if on_step is not None:
                 on_step()
         with torch.no_grad():
-            return detector.generator(latent.detach(), None)
+            return detector.generator(latent.detach())
+
+
+def reconstructed(
+    detector: AnomalyDetector,
+    images: Tensor,
+    batch_size: int = 64,
+    inferer: Callable[..., Tensor] | None = None,
+) -> Tensor:
+    """Every patch as normal anatomy by the encoder, ``(n, 1, size, size)``.
+
+    Args:
+        detector: trained.
+        images: ``(n, 1, size, size)`` in [-1, 1].
+        batch_size: patches at once.
+        inferer: of (patches, detector), such as MONAI's SimpleInferer, which is the default.
+    """
+    detector.eval()
+    inferer = inferer or SimpleInferer()
+    with torch.inference_mode():
+        return torch.cat([inferer(part, detector) for part in images.split(batch_size)])
