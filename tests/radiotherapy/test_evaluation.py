@@ -168,7 +168,8 @@ def test_a_structure_of_another_patient_is_refused(dataset, scanned):
 
 
 def test_a_structure_of_a_dicom_file_is_asked_for_by_name_on_the_grid_of_the_ct(dataset, scanned, monkeypatch):
-    from medical_gans.io import Volume, dicom_contours
+    from medical_gans.io import Volume
+    from medical_gans.io.dicom import masks
 
     asked = []
 
@@ -176,7 +177,7 @@ def test_a_structure_of_a_dicom_file_is_asked_for_by_name_on_the_grid_of_the_ct(
         asked.append((path, name, grid.array.shape))
         return Volume(grid.array > -300, grid.affine, path)
 
-    monkeypatch.setattr(dicom_contours, "read_dicom_structure", read)
+    monkeypatch.setattr(masks, "read_dicom_structure", read)
     case = find_cases(dataset, ["ct"])[0]
     for given in ("{case}/rs.dcm#Brain stem", "{case}/rs.dcm::Brain stem"):  # as typed, and as MONAI passes it on
         found = DoseSources(organs=[given]).read_organs(case)
