@@ -38,9 +38,7 @@ class EpochViews(Dataset):
         """Generator for the choices of one view; `more` numbers several generators of the same view."""
         return np.random.default_rng((self.seed, self.epoch, index, *more))
 
-    def augmented(
-        self, augmentation: Callable[[Any], Any] | None, view: dict[str, Any], index: int
-    ) -> dict[str, Any]:
+    def augmented(self, augmentation: Callable[[Any], Any] | None, view: dict[str, Any], index: int) -> dict[str, Any]:
         """A view through random transforms of MONAI, whose state follows from (seed, epoch, index) too.
 
         Args:

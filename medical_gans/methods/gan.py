@@ -24,8 +24,8 @@ _STATISTICS_BATCHES = 16
 class Gan(Method):
     """Updates the discriminator, and every `critic_steps` batches the generator.
 
-    A batch has ``image`` ``(batch, 1, *spatial)`` in [-1, 1] and, with classes, ``label`` ``(batch,)``. Generated images
-    get the labels of the real ones, so that both players see each class equally often.
+    A batch has ``image`` ``(batch, 1, *spatial)`` in [-1, 1] and, with classes, ``label`` ``(batch,)``. Generated
+    images get the labels of the real ones, so that both players see each class equally often.
 
     Args:
         generator: player with the network ``generator``, of ``latent (batch, latent_size)`` or ``(latent, label)``.
@@ -152,9 +152,8 @@ class Gan(Method):
             generator.measure_statistics("generator", self._pass_noise)
 
     def _pass_noise(self, network: nn.Module) -> None:
-        draw = torch.Generator().manual_seed(
-            self.players["discriminator"].steps
-        )  # its own: training's stay as they are
+        # its own random state, so that the training's numbers stay as they are
+        draw = torch.Generator().manual_seed(self.players["discriminator"].steps)
         for _ in range(_STATISTICS_BATCHES):
             latent = torch.randn(len(self.images["real"]), self.latent_size, generator=draw)
             self._generate(network, latent.to(self.device))

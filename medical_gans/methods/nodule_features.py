@@ -19,8 +19,8 @@ _BATCH = 128
 class NoduleFeatures(Method):
     """Updates a `networks.NoduleClassifier`, or a network like it.
 
-    A batch has ``image`` ``(batch, 1, *spatial)`` in [-1, 1], ``malignant`` ``(batch,)`` 1, 0, or NaN where nobody knows,
-    and, where the network learns them, ``measures`` ``(batch, measures)``, standardised.
+    A batch has ``image`` ``(batch, 1, *spatial)`` in [-1, 1], ``malignant`` ``(batch,)`` 1, 0, or NaN where nobody
+    knows, and, where the network learns them, ``measures`` ``(batch, measures)``, standardised.
 
     Args:
         classifier: player with the network ``classifier``, of images to ``(batch, 1 + measures)``.

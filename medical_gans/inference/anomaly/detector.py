@@ -123,7 +123,12 @@ class LatentSearch:
         seed: int = 0,
     ) -> None:
         self.detector = detector.eval()
-        self.steps, self.optimizer, self.weight, self.seed = steps, optimizer or partial(torch.optim.Adam, lr=0.02), weight, seed
+        self.steps, self.optimizer, self.weight, self.seed = (
+            steps,
+            optimizer or partial(torch.optim.Adam, lr=0.02),
+            weight,
+            seed,
+        )
 
     def __call__(self, image: Tensor, on_step: Callable[[], object] | None = None) -> Tensor:
         """The nearest images of the generator, ``(batch, 1, size, size)``.

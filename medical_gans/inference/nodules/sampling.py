@@ -224,7 +224,8 @@ def trained_with(weights: str | Path, name: str, default: Any) -> Any:
     card = WeightsCard.of(Path(weights))
     if card is None:
         return default
-    known = {"spacing": card.spacing[0], "spatial_dims": len(card.spacing), **card.network_def}
+    inner = card.network_def.get("generator", {})  # of a detector
+    known = {"spacing": card.spacing[0], "spatial_dims": len(card.spacing), **inner, **card.network_def}
     return (known | ({"size": card.patch_size[0]} if card.patch_size else {})).get(name, default)
 
 
