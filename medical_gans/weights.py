@@ -1,4 +1,4 @@
-"""Weights and their card: ``<name>.pt`` and ``<name>.json`` beside it, which rebuild a network without further settings."""
+"""Weights and their card: ``<name>.pt`` and ``<name>.json``, which rebuild a network without further settings."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class WeightsCard:
         adaptation_patients: the cases of that domain, which were seen without labels: names and hashes of images (see
             `evaluation.lesion_patients.image_hashes`), or in older cards names alone.
         patch_size: voxels of a training patch along each axis.
+        latent_size: numbers that a generator makes an image from; None where the network itself knows.
     """
 
     spacing: Sequence[float | None]
@@ -52,6 +53,7 @@ class WeightsCard:
     target_channels: Sequence[str] = ()
     adaptation_patients: Mapping[str, str] | Sequence[str] = ()
     patch_size: Sequence[int] = ()
+    latent_size: int | None = None
     network_def: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -128,9 +130,7 @@ def build_network(network_def: Mapping[str, Any], source: str = "network_def") -
     """
     network = _built(network_def, source)
     if not isinstance(network, nn.Module):
-        raise SettingError(
-            f"{source} names no network: write `_target_: ` and a class such as monai.networks.nets.UNet."
-        )
+        raise SettingError(f"{source} names no network; write `_target_: ` and a class as monai.networks.nets.UNet.")
     return network
 
 
@@ -142,7 +142,7 @@ def check_network(network_def: Mapping[str, Any], source: str = "network_def") -
     """
     if not isinstance(network_def, Mapping) or "_target_" not in network_def:
         raise SettingError(
-            f"{source} must be an entry with `_target_`, so that the card of the weights can tell how to build the network."
+            f"{source} must be an entry with `_target_`, so that the card of the weights can tell how to build it."
         )
     for entry in _entries(network_def):
         _located(entry["_target_"], source)
@@ -216,17 +216,16 @@ def _built(entry: Any, source: str) -> Any:
     try:
         return partial(made, **arguments) if entry.get("_mode_") == "callable" else made(**arguments)
     except (TypeError, ValueError, AssertionError, KeyError, RuntimeError) as error:
-        raise SettingError(
-            f"{source}: {entry['_target_']} does not take these arguments: {first_line(error)}."
-        ) from error
+        target = entry["_target_"]
+        raise SettingError(f"{source}: {target} does not take these arguments: {first_line(error)}.") from error
 
 
 def _located(target: Any, source: str) -> Any:
     """A class of networks, or one of our functions that make them; nothing else that such a name leads to."""
     if not isinstance(target, str) or not target.startswith(ALLOWED):
         raise SettingError(
-            f"{source} names {target}, which is not built from a card: only classes of {', '.join(a[:-1] for a in ALLOWED)} "
-            "are. Use one of these, or add the class to medical_gans/networks."
+            f"{source} names {target}, which a card may not: only classes of "
+            f"{', '.join(place[:-1] for place in ALLOWED)}. Use one of these."
         )
     try:
         found = pydoc.locate(target)
@@ -235,9 +234,7 @@ def _located(target: Any, source: str) -> Any:
     home = f"{getattr(found, '__module__', '')}."
     is_network = isinstance(found, type) and issubclass(found, nn.Module) and home.startswith(ALLOWED)
     if not is_network and not (callable(found) and home.startswith(_FACTORIES)):
-        raise SettingError(
-            f"{source} names {target}, and there is no such network here. Check the name and the versions."
-        )
+        raise SettingError(f"{source} names {target}, and there is no such network here. Check name and versions.")
     return found
 
 
@@ -255,7 +252,7 @@ def _is_for_monai(key: str) -> bool:
 
 
 def _of_today(card: dict[str, Any]) -> dict[str, Any]:
-    """A card as it is written today, from one of before 2.0, which held arguments of a network known by the workflow."""
+    """A card as it is written today; before 2.0 it held arguments of a network that the workflow knew."""
     if "network" not in card:
         return card
     arguments = dict(card.pop("network"))
@@ -283,9 +280,7 @@ def _arguments_of(network_def: dict[str, Any]) -> dict[str, Any]:
     """What cards held before 2.0, for the readers that still ask for it."""
     home, _, name = network_def.pop("_target_").rpartition(".")
     if home == "monai.networks.nets" or name == "MultiScaleSegmenter":
-        usual = {
-            key: network_def.pop(key) for key in ("in_channels", "out_channels", "spatial_dims") if key in network_def
-        }
+        usual = {k: network_def.pop(k) for k in ("in_channels", "out_channels", "spatial_dims") if k in network_def}
         return {"name": name, **usual, "options": network_def}
     if name == "AnomalyDetector":
         widths = {f"{part}_width": network_def[part]["width"] for part in ("critic", "encoder")}
@@ -300,14 +295,14 @@ def _detector_of(arguments: dict[str, Any]) -> dict[str, Any]:
     hidden_radius = arguments.pop("hidden_radius", 0)
     home = "medical_gans.networks"
     return {
-        "_target_": f"{home}.anomaly_detector.AnomalyDetector",
+        "_target_": f"{home}.AnomalyDetector",
         "generator": {"_target_": f"{home}.nodule_generator", "num_classes": 0, **arguments},
         "encoder": {
-            "_target_": f"{home}.lung_anomaly.PatchEncoder",
+            "_target_": f"{home}.PatchEncoder",
             "size": size,
             "latent_size": latent_size,
             "width": encoder,
         },
-        "critic": {"_target_": f"{home}.lung_anomaly.PatchCritic", "size": size, "width": critic},
+        "critic": {"_target_": f"{home}.PatchCritic", "size": size, "width": critic},
         "hidden_radius": hidden_radius,
     }

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from medical_gans.errors import OutputError, SettingError
+from medical_gans.io.ownership import RECORD, Origin, OutputFolder
+from medical_gans.io.writing import check_writable, clear_leftovers, prepare_output, whole_file
 from medical_gans.report import loss_curves, training_sheet
 from medical_gans.training.checkpoints import Stateful, load_checkpoint, save_checkpoint
 from medical_gans.training.parallel import is_first_process
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOSSES = "losses.csv"
+_ORIGIN = Origin("training")
+_WRITTEN = ("checkpoint.pt", "model.pt", "model.json", LOSSES, "losses.png", "pictures", "tensorboard")
 
 
 class Progress:
@@ -247,7 +251,7 @@ class Checkpoints:
         resume: go on from the checkpoint that is there.
 
     Raises:
-        OutputError: when the run starts, if the folder holds another run and `resume` is false.
+        OutputError: when the run starts, if the folder holds another run and `resume` is false, or files of others.
         InputError: when the run starts, if the checkpoint does not fit the method.
     """
 
@@ -262,7 +266,9 @@ class Checkpoints:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def _continue(self, engine: MethodTrainer) -> None:
+        folder = self.path.parent
         if self.resume and self.path.is_file():
+            self._claim(folder)
             counters = load_checkpoint(self.path, _parts(engine))
             engine.state.epoch, engine.state.iteration = int(counters["epoch"]), int(counters["iteration"])
             if engine.state.epoch >= engine.state.max_epochs:
@@ -271,9 +277,20 @@ class Checkpoints:
                 logger.info("Going on after epoch %d.", engine.state.epoch)
         elif self.path.exists():
             raise OutputError(
-                f"{self.path.parent} already holds a run. "
-                "Pass --resume true to continue it, or choose a new output_dir."
+                f"{folder} already holds a run. Pass --resume true to continue it, or choose a new output_dir."
             )
+        else:
+            prepare_output(folder, _ORIGIN, _WRITTEN, writes=is_first_process())
+            self._claim(folder)
+
+    @staticmethod
+    def _claim(folder: Path) -> None:
+        """Write down what is ours; a run that is to be continued is, by its user's word."""
+        if is_first_process():
+            check_writable(folder)
+            clear_leftovers(folder)
+            with whole_file(folder / RECORD) as temporary:
+                temporary.write_text(OutputFolder(folder, _ORIGIN).record(_WRITTEN), encoding="utf-8")
 
     def _save(self, engine: MethodTrainer) -> None:
         counters = {"epoch": engine.state.epoch, "iteration": engine.state.iteration}

@@ -234,7 +234,7 @@ class Method(ABC):
         others: further parts with state, by name, such as a history of images.
 
     Attributes:
-        images: what was seen and made last, ``(batch, channel, *spatial)`` in [-1, 1], by name: for pictures and alarms.
+        images: what was seen and made last, ``(batch, channel, *spatial)`` in [-1, 1]; for pictures and alarms.
     """
 
     def __init__(

@@ -78,18 +78,18 @@ def epoch_loader(dataset: Dataset, batch_size: int, workers: int = 0) -> DataLoa
 class MethodTrainer(Trainer):
     """A MONAI trainer that gives each batch to a method.
 
-    Handlers of MONAI and ignite find here what they ask for: ``state.output`` is decollated and has ``loss``, the sum of
-    the losses, for each image; ``state.metrics`` has the mean of every loss when an epoch is completed, and what
-    handlers before them added to it. Handlers are attached in their order, `handlers.Checkpoints` after all others, so
-    that it keeps what they did.
+    Handlers of MONAI and ignite find here what they ask for: ``state.output`` is decollated and has ``loss``, the sum
+    of the losses, for each image; ``state.metrics`` has the mean of every loss when an epoch is completed, and what
+    handlers before them added to it. Handlers are attached in their order, `handlers.Checkpoints` after all others,
+    so that it keeps what they did.
 
     Args:
         device: where the method's networks are.
         max_epochs: epochs to train in all, those before a resume included.
         train_data_loader: yields batches; its data set may have ``set_epoch``.
         method: see `player.Method`.
-        handlers: with ``attach``; those with ``state_dict`` and ``load_state_dict`` are part of a checkpoint, those with
-            ``close`` are closed at the end, whatever ends it.
+        handlers: with ``attach``; those with ``state_dict`` and ``load_state_dict`` are part of a checkpoint, those
+            with ``close`` are closed at the end, whatever ends it.
 
     Attributes:
         losses: of the latest step, by name.

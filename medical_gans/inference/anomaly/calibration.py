@@ -12,12 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from medical_gans.data.lung_views import AnomalySplit
 from medical_gans.data.patches import Transform, images_of
 from medical_gans.inference.anomaly.detector import detector_card, reconstructed
 from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, fit_score, quantiles
 from medical_gans.io.writing import check_writable, whole_file
 from medical_gans.metrics.roc import Auc, auc_with_interval, has_both
+=======
+from medical_gans.data.lung_patches import AnomalySplit
+from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_both
+from medical_gans.inference.anomaly.fitted import fit_score
+from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, quantiles
+from medical_gans.inference.anomaly.trained import detector_card
+from medical_gans.io.ownership import Origin
+from medical_gans.io.writing import prepare_output, whole_file
+>>>>>>> core
 from medical_gans.networks.anomaly_detector import AnomalyDetector
 from medical_gans.training.parallel import is_first_process
 from medical_gans.weights import save_weights
@@ -63,6 +73,15 @@ class Calibration:
         self.preprocessing, self.inferer = preprocessing, inferer
         self.kappa, self.anogan_lambda = kappa, anogan_lambda
 
+    def check_output(self) -> None:
+        """Refuse, before hours of training, to replace what is not ours.
+
+        Raises:
+            OutputError: the folder holds something else, or cannot be written.
+        """
+        names = ("model.pt", "model.json", "validation.csv")
+        prepare_output(self.output_dir, Origin("lung_nodule anomaly_train"), names, writes=is_first_process())
+
     def run(self) -> dict[str, Auc]:
         """AUC of each score on the validation patches; empty where they hold no nodule.
 
@@ -71,7 +90,7 @@ class Calibration:
         """
         if not is_first_process():
             return {}
-        check_writable(self.output_dir)
+        self.check_output()
         patches = self.split.validation
         images = images_of(patches.hounsfield, self.preprocessing).to(self.device)
         made = reconstructed(self.detector, images, inferer=self.inferer)
