@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import logging
-<<<<<<< HEAD
 from collections.abc import Callable, Mapping, Sequence
-=======
-import os
-from collections.abc import Callable, Sequence
->>>>>>> core
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +16,8 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.evaluation.nodule_sources import JUDGED
 from medical_gans.evaluation.nodule_usefulness import REAL, Interval, auc_intervals
 from medical_gans.io.nodules import NodulePatches, require_classes, split_by_patient
-<<<<<<< HEAD
-=======
 from medical_gans.io.ownership import Origin
-from medical_gans.io.writing import whole_folder
->>>>>>> core
+from medical_gans.io.writing import prepare_output
 from medical_gans.metrics.radiomics import radiomic_measures
 from medical_gans.report import Manifest, Table, input_hashes, write_results_page
 from medical_gans.report.nodules import roc_curves
@@ -122,24 +114,19 @@ class FeatureNetworkTest:
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
-<<<<<<< HEAD
         self.dataset, self.network, self.output_dir, self.inferer = dataset, network, Path(output_dir), inferer
         self.dataset_dir, self.device, self.seed = dataset_dir, torch.device(device), seed
         told = {"dataset_dir": dataset_dir, "window": dataset.window, **(settings or {})}
         self.manifest = Manifest("lung_nodule", "features", settings=told, seed=seed, device=str(device))
-=======
-        self.read_patches, self.network = read_patches, network
-        self.output_dir, self.origin = Path(os.path.realpath(output_dir)), Origin(f"lung_nodule {_STAGE}")
-        self.window, self.split_fractions, self.split_seed = tuple(window), tuple(split_fractions), split_seed
-        self.budget, self.dataset_dir, self.device, self.seed = budget or Budget(), dataset_dir, str(device), seed
-        settings: dict[str, Any] = {
-            "dataset_dir": dataset_dir,
-            "window": self.window,
-            "split_fractions": self.split_fractions,
-        }
-        settings |= {"split_seed": split_seed, **vars(self.budget)}
-        self.manifest = Manifest("lung_nodule", _STAGE, settings=settings, seed=seed, device=self.device)
->>>>>>> core
+
+    def check_output(self) -> None:
+        """Refuse, before a training, to replace what is not ours.
+
+        Raises:
+            OutputError: the folder holds something else, or cannot be written.
+        """
+        names = ("report.html", "pictures", "manifest.json")
+        prepare_output(self.output_dir, Origin("training"), names, writes=is_first_process())
 
     def run(self) -> Interval | None:
         """Test, write, and print the figures.
@@ -150,9 +137,9 @@ class FeatureNetworkTest:
         Raises:
             OutputError: the folder cannot be written.
         """
-<<<<<<< HEAD
         if not is_first_process():
             return None
+        self.check_output()
         self.manifest.inputs |= input_hashes(self.dataset_dir, dataset_dir=self.dataset_dir)
         training, test = self.dataset.training, self.dataset.test
         with self.manifest.timed("test"):
@@ -175,50 +162,6 @@ class FeatureNetworkTest:
             settings=self.manifest.settings,
         )
         self.manifest.write(self.output_dir)
-=======
-        check_own_output(self.output_dir, self.origin)
-        with self.manifest.timed("read"):
-            training, test = self._read()
-        with self.manifest.timed("measures"):
-            measures, wanted, names = self._measures(training, test)
-        with self.manifest.timed("training"):
-            torch.manual_seed(self.seed)
-            network = self.network(num_measures=measures.shape[1])
-            truth = np.array([0.0, 1.0, np.nan, np.nan])[training.label]  # the last for -1, unknown
-            images = images_of(training.hounsfield, self.window)
-            train_classifier(
-                network,
-                images,
-                truth,
-                measures,
-                budget=self.budget,
-                seed=self.seed,
-                device=self.device,
-                progress="feature network",
-            )
-        with self.manifest.timed("test"):
-            rated = test.select(np.isin(test.label, tuple(JUDGED)))
-            logits = malignancy_logits(network, images_of(rated.hounsfield, self.window), self.device)[None]
-            area = auc_intervals({REAL: logits}, rated.label == 1, rated.patient, self.seed)[0][REAL]
-            malignancy = Table(
-                f"Malignancy of {len(rated)} nodules of {len(np.unique(rated.patient))} test patients",
-                ["AUC (95 %)"],
-                [[f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})"]],
-            )
-            explained = self._explained(network, test, wanted, names)
-        with whole_folder(self.output_dir, self.origin) as folder:
-            save_weights(folder / "model.pt", network)
-            self._card(network, training.spacing).save(folder / "model.pt")
-            roc_curves(folder / "pictures" / "roc.png", {REAL: logits}, rated.label, {REAL: "test patients"})
-            write_results_page(
-                folder / "report.html",
-                "Lung nodules: feature network",
-                sentences=[f"It learned from {len(training)} nodules of {len(np.unique(training.patient))} patients."],
-                sections=[malignancy, ("pictures/roc.png", "ROC curve of malignancy."), explained],
-                settings=self.manifest.settings,
-            )
-            self.manifest.write(folder)
->>>>>>> core
         print(malignancy.as_text(), explained.as_text(), sep="\n\n")
         logger.info("The feature network is %s.", self.output_dir / "model.pt")
         return area

@@ -1,6 +1,7 @@
 """Losses as pure functions of tensors: adversarial objectives, gradient penalties, structure terms."""
 
 from medical_gans.losses.adversarial import AdversarialObjective, adversarial_objective
+from medical_gans.losses.bone import bone_terms, nearest_shift, weighted_l1
 from medical_gans.losses.f_divergence import F_DIVERGENCES, FDivergence
 from medical_gans.losses.penalties import (
     R1,
@@ -24,12 +25,15 @@ __all__ = [
     "GradientPenalty",
     "Penalty",
     "adversarial_objective",
+    "bone_terms",
     "consensus_regulariser",
     "discriminator_penalty",
     "gradient_correlation_loss",
     "gradient_penalty",
     "mind_descriptor",
     "mind_loss",
+    "nearest_shift",
     "r1_penalty",
     "r2_penalty",
+    "weighted_l1",
 ]

@@ -1,6 +1,7 @@
 """Networks that MONAI lacks, and MONAI's own with the options that adversarial training needs."""
 
 from medical_gans.networks.anomaly_detector import AnomalyDetector, PatchCritic, PatchEncoder
+from medical_gans.networks.bone_generator import BoneGenerator
 from medical_gans.networks.dcgan import DcganDiscriminator, DcganGenerator
 from medical_gans.networks.domain_discriminator import DomainDiscriminator
 from medical_gans.networks.layout import fast_layout
@@ -15,6 +16,7 @@ from medical_gans.networks.segmentation import segmentation_network
 
 __all__ = [
     "AnomalyDetector",
+    "BoneGenerator",
     "DcganDiscriminator",
     "DcganGenerator",
     "DomainDiscriminator",

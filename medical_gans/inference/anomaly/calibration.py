@@ -12,22 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
 from medical_gans.data.lung_views import AnomalySplit
 from medical_gans.data.patches import Transform, images_of
 from medical_gans.inference.anomaly.detector import detector_card, reconstructed
 from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, fit_score, quantiles
-from medical_gans.io.writing import check_writable, whole_file
-from medical_gans.metrics.roc import Auc, auc_with_interval, has_both
-=======
-from medical_gans.data.lung_patches import AnomalySplit
-from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_both
-from medical_gans.inference.anomaly.fitted import fit_score
-from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, quantiles
-from medical_gans.inference.anomaly.trained import detector_card
 from medical_gans.io.ownership import Origin
 from medical_gans.io.writing import prepare_output, whole_file
->>>>>>> core
+from medical_gans.metrics.roc import Auc, auc_with_interval, has_both
 from medical_gans.networks.anomaly_detector import AnomalyDetector
 from medical_gans.training.parallel import is_first_process
 from medical_gans.weights import save_weights

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-<<<<<<< HEAD
-import shutil
 from collections.abc import Callable, Mapping
-=======
-from collections.abc import Mapping
->>>>>>> core
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from medical_gans.data.lung_patches import LungPatches
-<<<<<<< HEAD
 from medical_gans.data.patches import Transform, images_of
-from medical_gans.errors import InputError, OutputError, SettingError
-from medical_gans.inference.anomaly.detector import LatentSearch, TrainedDetector, reconstructed
-=======
 from medical_gans.errors import InputError, SettingError
-from medical_gans.inference.anomaly.calibration import reconstructed
-from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_both
-from medical_gans.inference.anomaly.page import write_anomaly_page
-from medical_gans.inference.anomaly.pictures import draw_patches, draw_scores
->>>>>>> core
+from medical_gans.inference.anomaly.detector import LatentSearch, TrainedDetector, reconstructed
 from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores
 from medical_gans.io.nodules.patch_files import save_patch
-<<<<<<< HEAD
-from medical_gans.io.writing import check_writable, whole_file, whole_folder
-from medical_gans.metrics.roc import Auc, auc_with_interval, has_both
-=======
 from medical_gans.io.ownership import Origin, data_set, remove_ours
 from medical_gans.io.writing import prepare_output, whole_file, whole_folder
->>>>>>> core
+from medical_gans.metrics.roc import Auc, auc_with_interval, has_both
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.report.anomalies import draw_patches, draw_scores, write_anomaly_page
 

@@ -12,17 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-<<<<<<< HEAD
 from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.nodules.sampling import BOTH, NoduleSampler, requested_samples
-from medical_gans.io import Volume, check_writable, read_volume, save_volume, whole_folder
-=======
-from medical_gans.errors import SettingError
-from medical_gans.inference.nodules.pictures import draw_placement
-from medical_gans.inference.nodules.samples import BOTH, requested_samples
-from medical_gans.inference.nodules.sampling import NoduleSampler
 from medical_gans.io import Volume, read_volume, save_volume, whole_folder
->>>>>>> core
 from medical_gans.io.nodules import PATCH_AXES, check_inside, check_lung_ct, position_in_ras, read_patch, save_patch
 from medical_gans.io.ownership import Origin, source
 from medical_gans.io.writing import prepare_output
