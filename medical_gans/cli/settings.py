@@ -44,7 +44,7 @@ READ_BY_MONAI = (
 
 
 def check_settings(config: str | None = None) -> None:
-    """Refuse a setting that nothing reads, a target that does not exist, an argument that a component does not have.
+    """Refuse a setting that nothing reads, a target that does not exist, and an argument that its component lacks.
 
     To be called from the ``initialize`` list of a config.
 
