@@ -37,10 +37,12 @@ class MeasuredNodules:
         preprocessing: from HU to what networks see.
         num_measures: that the network learns; must be as many as there are.
         window: HU within which is measured.
-        split_fractions, split_seed: as for the generator, whose test patients must stay unseen.
+        split_fractions: as for the generator, whose test patients must stay unseen.
+        split_seed: likewise.
 
     Attributes:
-        training, test: patches, whatever the rating.
+        training: patches of training patients, whatever the rating.
+        test: of test patients.
         images: of `training`, ``(n, 1, *spatial)``.
         malignant: of `training`, ``(n,)``: 1, 0, or NaN where nobody knows.
         measures: of `training`, ``(n, measures)``, in standard deviations of the training patches; beyond 5 cut.

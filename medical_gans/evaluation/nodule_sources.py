@@ -91,7 +91,8 @@ def samplers_of_weights(
 
     Args:
         weights: a file; or, for generators of one class each, ``{"benign": file, "malignant": file}``.
-        device, inferer: see `NoduleSampler`.
+        device: where to compute.
+        inferer: see `NoduleSampler`.
 
     Returns:
         The generators, and their files by ``weights`` or by class.

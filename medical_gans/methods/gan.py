@@ -150,6 +150,7 @@ class Gan(Method):
         generator = self.players["generator"]
         if "generator" in generator.averages and self.images:
             generator.measure_statistics("generator", self._pass_noise)
+        self.shipped.eval()
 
     def _pass_noise(self, network: nn.Module) -> None:
         # its own random state, so that the training's numbers stay as they are

@@ -180,7 +180,8 @@ def load_nodule_sampler(
     Args:
         network: the generator, or what gives it, such as `weights.load_network` of the weights.
         weights: file with its card beside it.
-        device, inferer: see `NoduleSampler`.
+        device: where to compute.
+        inferer: see `NoduleSampler`.
 
     Raises:
         InputError: the weights are missing, damaged, do not fit the network, or have no card that tells voxel size
