@@ -118,7 +118,7 @@ def test_an_overlay_fits_some_stage(overlay):
 @pytest.mark.parametrize("workflow", config_files.stages())
 def test_what_uses_a_network_has_that_of_the_training_or_the_cards(workflow):
     configs = {stage: merged(path) for stage, path in config_files.stages()[workflow].items()}
-    # a further training (pretrain, features, anomaly_train) may train another network: the card of its weights says which
+    # a further training (pretrain, features, anomaly_train) may train another network: its card says which
     users = {stage: config for stage, config in configs.items() if stage == "train" or "train" not in config}
     networks = {stage: config["network_def"] for stage, config in users.items()}
     own = {stage: one for stage, one in networks.items() if one.get("_target_") != "medical_gans.weights.load_network"}

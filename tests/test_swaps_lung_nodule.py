@@ -161,16 +161,17 @@ def test_another_inferer_makes_the_nodules(shipped, tmp_path):
         assert (read_patch(plain)[0] - read_patch(darker)[0]).max() == pytest.approx(70, abs=1)
 
 
-def test_an_added_handler_is_called(archive, tmp_path, caplog):
+def test_an_added_handler_is_called(archive, tmp_path):
     overlay = """
 +train#handlers:
-  - _target_: monai.handlers.StatsHandler
+  - _target_: monai.handlers.TensorBoardStatsHandler
+    log_dir: "$str(Path(@output_dir) / 'stats')"
     output_transform: "$monai.handlers.from_engine(['loss'], first=True)"
 """
-    with caplog.at_level("INFO"):
-        trainer = train(archive, tmp_path / "run", overlay).get_parsed_content("train#trainer")
-    assert type(trainer.handlers[-2]).__name__ == "StatsHandler"  # checkpoints come last
-    assert "Iter: 2/2 -- Loss" in caplog.text or "Iter: 2/2 -- loss" in caplog.text
+    trainer = train(archive, tmp_path / "run", overlay).get_parsed_content("train#trainer")
+    assert type(trainer.handlers[-2]).__name__ == "TensorBoardStatsHandler"  # checkpoints come last
+    assert next((tmp_path / "run/stats").glob("events.*")).stat().st_size > 100
+    assert (tmp_path / "run/checkpoint.pt").is_file()
 
 
 def test_parts_of_the_anomaly_detector_are_swapped_trained_and_used(lung, tmp_path):

@@ -6,7 +6,6 @@ R3GAN. With classes (Mirza and Osindero 2014) both players see the class of the 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from medical_gans.errors import SettingError
 from medical_gans.losses import AdversarialObjective, Penalty, consensus_regulariser
+from medical_gans.networks.nodule import check_classes
 from medical_gans.training.parallel import own_noise
 from medical_gans.training.player import Method, Player
 
@@ -57,7 +57,7 @@ class Gan(Method):
     ) -> None:
         super().__init__({"generator": generator, "discriminator": discriminator}, shipped=("generator", "generator"))
         for player, name in ((generator, "generator"), (discriminator, "discriminator")):
-            _check_classes(player[name], name, num_classes)
+            check_classes(player[name], name, num_classes)
         self.objective: AdversarialObjective = losses["adversarial"]
         self.penalty: Penalty | None = losses.get("penalty")
         self.weights = {"penalty": 1.0, "consensus": 0.0, **(weights or {})}
@@ -167,16 +167,3 @@ class Gan(Method):
         """Go on from a stored state."""
         super().load_state_dict(state)
         self._fooling = state["fooling"]
-
-
-def _check_classes(network: nn.Module, name: str, num_classes: int) -> None:
-    known = getattr(network, "num_classes", None)
-    if known is None:
-        takes = len(inspect.signature(network.forward).parameters)
-        known = num_classes if takes > 1 else 0
-    if known != num_classes:
-        has = f"has {known} classes" if known else "has no classes"
-        raise SettingError(
-            f"The {name}, {type(network).__name__}, {has}, num_classes is {num_classes}. Set num_classes to {known}"
-            f"{', and malignancy to the class to be learned' if not known else ''}; or choose another network."
-        )
