@@ -362,7 +362,7 @@ def test_folders_and_weights_that_cannot_be_judged_are_refused(files, tmp_path):
         read_generated(tmp_path)
     with pytest.raises(SettingError, match="benign and malignant"):
         samplers_of_weights({"malignant": files / "ours.pt"})
-    with pytest.raises(InputError, match="no card"):
+    with pytest.raises(InputError, match="does not exist"):
         samplers_of_weights(tmp_path / "none.pt")
     made = GeneratedNodules(np.zeros((2, 40, 40), dtype=np.int16), np.zeros(2), SPACING)
     with pytest.raises(InputError, match=r"48 x 48 voxels .* those of ours 40 x 40"):
@@ -433,7 +433,7 @@ def without(patches, label):
         (nodules(130), {"num_generated": 4}, "only 4 .* the figures need 10"),
         (nodules(130), {"num_generated": 0}, "num_generated is 0"),
         (nodules(130), {"compare": {"real": "x.pt"}}, "already has"),
-        (nodules(130), {"compare": {"x": "none.pt"}}, "no card"),
+        (nodules(130), {"compare": {"x": "none.pt"}}, "none.pt does not exist"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(files, tmp_path, patches, options, message):
@@ -472,10 +472,11 @@ def test_a_feature_network_is_trained_and_can_be_used_at_once(tmp_path, capsys):
     assert "Malignancy of" in capsys.readouterr().out
 
 
-def test_a_feature_training_stopped_after_any_epoch_continues_exactly_also_with_a_longer_plan(tmp_path):
+def test_a_feature_training_that_was_stopped_continues_exactly(tmp_path):
+    plan = {"train#classifier#schedule#total_steps": 3, "resume": True}
     for run, epochs in (("whole", [3]), ("parts", [1, 3])):
         for until in epochs:
-            assert train_features(tmp_path / run, max_epochs=until, resume=True) == 0
+            assert train_features(tmp_path / run, max_epochs=until, **plan) == 0
     whole, parts = (torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 

@@ -95,7 +95,7 @@ def test_a_resumed_run_equals_an_unbroken_one(archive, tmp_path):
 def test_classes_and_networks_must_agree(archive, tmp_path, capsys):
     cases = {
         ("--num_classes", "2"): "Set num_classes to 3",
-        ("--config_file", "dcgan_2018", "--num_classes", "3"): "Set num_classes to 0",
+        ("--config_file", "dcgan_2018", "--num_classes", "3", *SMOKE): "Set num_classes to 0",
         ("--malignancy", "evil"): "malignancy is 'evil'; choose both, all, benign",
         ("--size", "20"): "size is 20; give a multiple of 8",
     }

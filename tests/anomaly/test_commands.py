@@ -131,8 +131,8 @@ def test_the_search_needs_no_encoder_and_gives_the_same_files(archive, run, tmp_
         ({"score": "best"}, "score is 'best'"),
         ({"window": [-1000.0, 200.0]}, "trained with [-1000.0, 400.0]"),
         ({"max_patches": 0}, "give 1 or more"),
-        ({"width": 4}, "unknown setting 'width'"),
-        ({"size": 24}, "size is 24, but the weights were trained with 16"),
+        ({"width": 4}, "has no setting 'width'"),
+        ({"size": 8}, "size is 8, but the weights were trained with 16"),
         ({"weights": "nothing.pt"}, "does not exist"),
     ],
 )

@@ -279,7 +279,8 @@ def test_a_placed_nodule_is_of_the_size_that_the_weights_were_trained_with(tmp_p
     assert read_patch(tmp_path / "out" / "placed" / "nodule.nii.gz")[0].shape[:2] == (16, 16)
 
 
-def test_a_size_that_is_given_prevails_over_the_card(tmp_path, weights, capsys):
+def test_sizes_of_the_network_are_those_of_the_card_alone(tmp_path, weights, capsys):
     run = ["lung_nodule", "inference", "--weights", str(weights), "--width", "8"]
     assert main([*run, "--output_dir", str(tmp_path / "out")]) == 2
-    assert "do not fit the network" in capsys.readouterr().err
+    assert "has no setting 'width'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
