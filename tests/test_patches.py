@@ -1,5 +1,7 @@
 """Views of nodule patches for training."""
 
+import functools
+
 import numpy as np
 import pytest
 from stage_components import component
@@ -18,16 +20,22 @@ def patches(ratings):
     return NodulePatches(hounsfield, ratings, names, names, (0.6, 0.6))
 
 
+@functools.cache
+def shipped_transforms(flip):
+    return {name: component("lung_nodule_train", name, flip=flip) for name in ("preprocessing", "augmentation")}
+
+
 def views(ratings, labels, flip=True, **options):
-    transforms = {name: component("lung_nodule_train", name, flip=flip) for name in ("preprocessing", "augmentation")}
-    return NoduleViews(patches(ratings), labels, **{"views_per_epoch": 300, **transforms, **options})
+    return NoduleViews(patches(ratings), labels, **{"views_per_epoch": 300, **shipped_transforms(flip), **options})
 
 
 def test_classes_come_equally_often_or_as_they_are():
     ratings = [1] * 8 + [5]
-    balanced = [int(views(ratings, [0, 1])[i]["label"]) for i in range(300)]
+    drawn = views(ratings, [0, 1])
+    balanced = [int(drawn[i]["label"]) for i in range(300)]
     assert np.mean(balanced) == pytest.approx(0.5, abs=0.1)
-    natural = [int(views(ratings, [0, 1], balanced=False)[i]["label"]) for i in range(300)]
+    drawn = views(ratings, [0, 1], balanced=False)
+    natural = [int(drawn[i]["label"]) for i in range(300)]
     assert np.mean(natural) == pytest.approx(1 / 9, abs=0.06)
 
 
