@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-
 MARK = ".made_by_mkdocs"
 
 
