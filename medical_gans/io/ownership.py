@@ -90,6 +90,8 @@ def data_set(dataset_dir: Any) -> Source:
 
 def read_record(folder: str | Path) -> dict[str, Any] | None:
     """What ``made_from.json`` in a folder says; None where there is none of ours."""
+    if not os.path.isfile(os.path.join(folder, RECORD)):
+        return None
     try:
         content = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
