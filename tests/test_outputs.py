@@ -92,7 +92,9 @@ def run(weights, capsys):
         small = ["--network_def#width", "2", "--network_def#blocks", "0"] if workflow == "mr_to_ct" else []
         given = [workflow, "inference", "--dataset_dir", str(dataset), "--output_dir", str(out), "--device", "cpu"]
         code = cli.main([*given, "--weights", str(weights[workflow]), *small, *words])
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("medical-gans:")]
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.startswith("medical-gans:")]
+        inference.printed = captured.out
         return code, "\n".join(lines)
 
     return inference

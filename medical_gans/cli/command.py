@@ -159,7 +159,7 @@ def check_places(overrides: Mapping[str, Any]) -> None:
             value = _text_of(value)
         if not value or os.path.lexists(os.path.expanduser(value)):
             continue
-        place = Path(value).expanduser()
+        place = Path(os.path.expanduser(value))
         near: list[str] = []
         if place.parent.is_dir():
             near = difflib.get_close_matches(place.name, [entry.name for entry in place.parent.iterdir()], n=1)

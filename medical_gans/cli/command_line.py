@@ -92,7 +92,9 @@ def check_value(name: str, text: str | None, default: Any, known: Collection[str
         raise SettingError(f"{shown} is a section; set one of its entries: {', '.join(map(str, default))}.")
     if default == "auto" and text.casefold() in ("true", "false"):  # auto stands between the two
         return _truth(shown, text)
-    return text if is_text else _as_texts(_literal(text))
+    if is_text:
+        return as_text(text) if "#" in text else text  # in which MONAI would see the name of an entry
+    return _as_texts(_literal(text))
 
 
 def as_text(text: str) -> str:

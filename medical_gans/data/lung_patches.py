@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def read_patches(
     low, high = (float(edge) for edge in window)
     if not low < high:
         raise SettingError(f"window is {list(window)}; give the lower and the upper HU.")
-    place = Path(dataset_dir).expanduser()
+    place = Path(os.path.expanduser(dataset_dir))
     if not place.exists():
         raise InputError(f"{place} does not exist. Give {UNDERSTOOD}.")
     if place.is_dir() and len(archives := list(place.glob("*.npz"))) == 1:

@@ -7,6 +7,7 @@ memory does not grow with the cohort.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from medical_gans.transforms import (
     resize_in_plane,
     translation_augmentation,
 )
+from medical_gans.transforms.modality import checked_ct, checked_mr
+
+logger = logging.getLogger(__name__)
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Axis of a canonical (RAS) volume that a plane's slices run along."""
@@ -105,7 +109,9 @@ def _prepared_arrays(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
     from scipy import ndimage
 
-    volume = read_volume(path)
+    volume = (checked_mr if kind == "mr" else checked_ct)(read_volume(path))
+    for note in volume.repairs:
+        logger.warning("%s: %s", path.name, note)
     orientation = nibabel.io_orientation(volume.affine)
     array = nibabel.apply_orientation(volume.array, orientation)
     voxel = tuple(float(s) for s in np.take(volume.spacing, np.argsort(orientation[:, 0])))

@@ -137,7 +137,7 @@ class TranslationEvaluation:
         """Figures of every method on one case; pictures are drawn of the synthetic CT."""
         begin = time.perf_counter()
         pair = read_pair(case)
-        warnings = self.source.warnings(pair)
+        warnings = [*pair.notes, *self.source.warnings(pair)]
         read = time.perf_counter()
         synthetic_ct = self.source(pair)
         made = time.perf_counter()

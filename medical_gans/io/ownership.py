@@ -85,7 +85,7 @@ def source(*paths: Path | str | None, detail: str | None = None) -> Source:
 def data_set(dataset_dir: Any) -> Source:
     """A whole data set by its place."""
     given = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else list(dataset_dir)
-    return Source(tuple(Path(name).expanduser() for name in given), by_content=False)
+    return Source(tuple(Path(os.path.expanduser(name)) for name in given), by_content=False)
 
 
 def read_record(folder: str | Path) -> dict[str, Any] | None:

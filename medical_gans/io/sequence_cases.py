@@ -74,7 +74,7 @@ def find_sequence_cases(
             f"channels are {', '.join(channels) or 'none'} and missing is {', '.join(missing) or 'none'}. "
             "Name each sequence once, and in missing only sequences of channels."
         )
-    place = Path(dataset_dir).expanduser()
+    place = Path(os.path.expanduser(dataset_dir))
     if not place.exists():
         gone = f"is {GONE}" if place.is_symlink() else "does not exist. Check the path"
         raise InputError(f"{place} {gone}.")
@@ -163,7 +163,7 @@ class _Search:
             else:
                 above = {folder.resolve(), *folder.resolve().parents}  # a link there would be followed for ever
                 entries = [entry for entry in visible_entries(folder) if entry.is_dir()]
-                self.passed |= {entry: RESULTS for entry in entries if is_whole_result(entry)}
+                self.passed.update({entry: RESULTS for entry in entries if is_whole_result(entry)})
                 folders[:] = [
                     entry.name for entry in entries if entry.resolve() not in above and entry not in self.passed
                 ]
@@ -306,7 +306,7 @@ def _words(text: str) -> list[str]:
 def _beside(datalist: Path, file: Any) -> Path | None:
     if file is None:
         return None
-    path = datalist.parent / Path(str(file)).expanduser()
+    path = datalist.parent / Path(os.path.expanduser(str(file)))
     if not path.exists():
         raise InputError(f"{datalist} names {file}, which does not exist. Paths are relative to the data list.")
     return path

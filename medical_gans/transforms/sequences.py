@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from medical_gans.errors import InputError
 from medical_gans.io.grid import Affine, corners, largest_distance
 from medical_gans.io.sequence_cases import SequenceCase
-from medical_gans.io.volumes import Volume, check_same_grid, read_label_map, read_mask, read_volume
+from medical_gans.io.volumes import Volume, aligned_to, read_label_map, read_mask, read_volume
 from medical_gans.transforms import body_mask
 
 if TYPE_CHECKING:
@@ -134,8 +134,7 @@ def _on_grid_of(first: Volume, volume: Volume, names: tuple[str, str], case: str
 def _read_label(
     path: str | PathLike[str], first: Volume, groups: Sequence[Sequence[int]] | None, num_classes: int | None
 ) -> np.ndarray:
-    volume = read_label_map(path)
-    check_same_grid(first, volume)
+    volume = aligned_to(first, read_label_map(path))
     label, values = volume.array, np.unique(volume.array)
     if groups is not None:
         known = {0, *(int(value) for group in groups for value in group)}
@@ -159,8 +158,7 @@ def _refuse_unknown(path: str | PathLike[str], values: list[int], allowed: str) 
 
 
 def _read_mask(path: str | PathLike[str], first: Volume) -> np.ndarray:
-    mask = read_mask(path)
-    check_same_grid(first, mask)
+    mask = aligned_to(first, read_mask(path))
     return mask.array
 
 
