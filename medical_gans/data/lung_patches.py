@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from medical_gans.io.nodules.lidc import is_lidc
 from medical_gans.io.nodules.patch_files import read_patch
 from medical_gans.io.nodules.positions import find_table
 from medical_gans.io.nodules.resampling import check_extent, resampled
+from medical_gans.io.tables import read_table
 from medical_gans.transforms import unit_to_window, window_to_unit
 
 LABELS_TABLE = "labels.csv"
@@ -156,14 +156,12 @@ def _labels(table: Path, names: Sequence[str]) -> np.ndarray:
     """``is_nodule`` of each name; -1 without a table or without an entry."""
     if not table.is_file():
         return np.full(len(names), -1, dtype=np.int8)
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"name", "is_nodule"} <= set(rows[0]):
-        raise InputError(f"{table} needs the columns name and is_nodule.")
-    wrong = sorted({row["is_nodule"] for row in rows} - {"0", "1", ""})
-    if wrong:
-        raise InputError(f"{table} has {wrong[0]!r} in is_nodule; give 0, 1, or nothing where unknown.")
-    known = {row["name"]: int(row["is_nodule"] or -1) for row in rows}
+    known = {}
+    for row in read_table(table, ("name", "is_nodule")):
+        text = row.text("is_nodule")
+        if text not in ("0", "1", ""):
+            raise InputError(f"{row.where}: is_nodule is {text!r}; give 0, 1, or nothing where unknown.")
+        known[image_stem(Path(row.text("name")))] = int(text or -1)
     return np.array([known.get(name, -1) for name in names], dtype=np.int8)
 
 

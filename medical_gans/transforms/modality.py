@@ -40,16 +40,16 @@ def checked_ct(volume: Volume) -> Volume:
     lowest, highest = float(np.percentile(np.maximum(values, AIR_HU), 1)), float(np.percentile(above, 99.5))
     if lowest > HOUNSFIELD_BELOW or highest < _TISSUE_ABOVE:
         raise InputError(
-            f"{volume.source} is given as the CT, but its values are no Hounsfield units: 99 % lie between {lowest:.4g} "
-            f"and {highest:.4g}, where a CT shows air at -1000 and tissue around 0. Apply the rescale intercept "
-            f"(often -1024), give HU that were not normalised, or check that MR and CT were not swapped."
+            f"{volume.source} is given as the CT, but its values are no Hounsfield units: most lie between "
+            f"{lowest:.4g} and {highest:.4g}, where a CT shows air at -1000 and tissue around 0. Apply the rescale "
+            f"intercept (often -1024), give HU that were not normalised, or check that MR and CT were not swapped."
         )
     padding = volume.array < AIR_HU
     if not padding.any():
         return volume
     said = (
-        f"{np.mean(padding):.2%} of the CT lies below {AIR_HU:.0f} HU (down to {volume.array.min():.0f}): padding, taken "
-        "as air."
+        f"{np.mean(padding):.2%} of the CT lies below {AIR_HU:.0f} HU (down to {volume.array.min():.0f}): padding, "
+        "taken as air."
     )
     array = np.where(padding, volume.array.dtype.type(AIR_HU), volume.array)
     return replace(volume, array=array, repairs=(*volume.repairs, said))
@@ -97,8 +97,8 @@ def with_background_at_zero(volume: Volume) -> Volume:
             return volume
         raise InputError(
             f"{volume.source} was normalised before: its values reach from {low:.3g} to {high:.3g}, and its background "
-            f"{'is not uniform' if background is None else f'({background:.3g})'} lies among those of tissue, so that it "
-            "cannot be told what is dark. Give the scanner's own values, or ones whose background is the lowest."
+            f"{'is not uniform' if background is None else f'({background:.3g})'} lies among those of tissue, so that "
+            "it cannot be told what is dark. Give the scanner's own values, or ones whose background is the lowest."
         )
     if not normalised and background < _SHIFTED * high:
         return volume
