@@ -246,7 +246,7 @@ def _foreign(folder: Path, files: Mapping[str, Any], thoroughly: bool) -> str | 
     """A file that we did not write, or that was changed since, in words."""
     for path in _files_below(folder):
         name = path.relative_to(folder).as_posix()
-        if name == RECORD or path.name in _LEFT_BY_SYSTEMS:
+        if name == RECORD or path.name in _LEFT_BY_SYSTEMS or path.parent.name == "__pycache__":
             continue
         if name not in files:
             return f"{name}, which was not made by this program"
