@@ -21,6 +21,8 @@ _MOST_VOXELS = 2_000_000
 _SHIFTED_WATER = (874, 1274)
 _SHIFTED_GAP = (150, 800)
 _TISSUE_ABOVE = -200.0  # HU
+_OVERSHOOT = 100.0  # HU below air that noise and kernels reach
+_MUCH = 0.2  # of the voxels
 _SHELL = 2  # voxels
 _DARKEST = 0.15  # of the range of values, in which a background lies
 _SHIFTED = 0.1  # of the brightest tissue, from which on a background is not at 0
@@ -38,7 +40,8 @@ def checked_ct(volume: Volume) -> Volume:
     values = _sample(volume.array)
     above = values[values >= AIR_HU] if np.any(values >= AIR_HU) else values
     lowest, highest = float(np.percentile(np.maximum(values, AIR_HU), 1)), float(np.percentile(above, 99.5))
-    if lowest > HOUNSFIELD_BELOW or highest < _TISSUE_ABOVE:
+    twice = highest < _TISSUE_ABOVE and np.mean(values < AIR_HU - _OVERSHOOT) > _MUCH
+    if lowest > HOUNSFIELD_BELOW or twice:
         raise InputError(
             f"{volume.source} is given as the CT, but its values are no Hounsfield units: most lie between "
             f"{lowest:.4g} and {highest:.4g}, where a CT shows air at -1000 and tissue around 0. Apply the rescale "
