@@ -23,7 +23,7 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.io.formats import holds_dicom_images, image_stem
 from medical_gans.io.grid import Affine
 from medical_gans.io.sequence_cases import SequenceCase, find_sequence_cases
-from medical_gans.io.volumes import Volume, read_label_map, read_mask, read_volume
+from medical_gans.io.volumes import Volume, aligned_to, read_label_map, read_mask, read_volume
 from medical_gans.transforms.intensity import body_mask
 from medical_gans.transforms.sequence_grid import (
     ResizeToSpacingd,
@@ -289,6 +289,13 @@ def _on_grid(
     """Voxels of an image on the grid of the first one; what was done is noted."""
     if same_grid(first, volume):
         return volume.array
+    try:
+        stored = aligned_to(first, volume)
+    except InputError:  # another grid, not one stored otherwise
+        pass
+    else:
+        notes += [note for note in stored.repairs if note not in volume.repairs]
+        return stored.array
     how = "resampled to it" if order else "brought to it by nearest neighbours"
     resampled = onto_grid_of(first, volume, names, case, order=order)
     notes.append(f"{names[1]} lies on another grid than {names[0]} and was {how}.")
