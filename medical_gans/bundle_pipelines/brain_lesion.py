@@ -75,7 +75,7 @@ class ReadSequencesd(MapTransform):
         read = dict(data)
         for key in self.key_iterator(read):
             case = read_sequence_case(self._case(Path(read[key])), self.channels, spacing=self.spacing)
-            for note in (*case.source.repairs, *case.notes):
+            for note in (*case.source.notes, *case.notes):
                 logger.warning("%s: %s", case.source.source.name, note)
             read[key] = on_grid(case.image, case.source, case=case)
         return read

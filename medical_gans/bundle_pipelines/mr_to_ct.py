@@ -59,7 +59,9 @@ class ReadMRd(MapTransform):
             mr = read_volume(read[key])
             if mr.modality not in (None, "MR"):
                 raise InputError(f"{mr.source} is a {mr.modality}; an MR is needed.")
-            warnings = list(mr.repairs)
+            if self.strict:
+                mr.check_certain()
+            warnings = list(mr.notes)
             if self.fingerprint is not None:
                 warnings += self.fingerprint.compare(mr.array, mr.spacing, mr.modality, strict=self.strict)
             for warning in warnings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pydicom
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr.gz", ".hdr")
 DICOM_SUFFIXES = (".dcm", ".ima")
 FILE_LIST_SUFFIX = ".txt"  # of a file with one path of a DICOM file per line
 _DICOM_PREAMBLE = 128
@@ -26,6 +26,9 @@ _NOT_DICOM = (
     ".html",
     ".pt",
     ".raw",
+    ".zraw",
+    ".img",
+    ".img.gz",
 )
 
 

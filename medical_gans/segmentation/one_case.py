@@ -80,11 +80,11 @@ class LesionCase:
         seconds: dict[str, float] = {}
         with timed(seconds, "read"):
             self._check_names(case)
-            volume = read_sequence_case(case, self.channels, spacing=self.segmentation.spacing)
+            volume = read_sequence_case(case, self.channels, spacing=self.segmentation.spacing, strict=self.strict)
             self.dicom.check(volume.source)
             inputs = self._inputs(case)
         with timed(seconds, "compare"):
-            warnings = [*volume.source.repairs, *volume.notes, *self.trained.notes, *self._compare(case, volume)]
+            warnings = [*volume.source.notes, *volume.notes, *self.trained.notes, *self._compare(case, volume)]
         with timed(seconds, "segmentation"):
             probability = self.segmentation(volume, on_progress)
             label = larger_lesions(label_map(probability), volume.source.affine, self.min_volume_ml)

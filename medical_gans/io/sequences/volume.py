@@ -64,6 +64,7 @@ def read_sequence_case(
     spacing: Sequence[float | None] | None = None,
     label_groups: Sequence[Sequence[int]] | None = None,
     num_classes: int | None = None,
+    strict: bool = False,
 ) -> SequenceVolume:
     """Read the sequences of a case onto one grid, in RAS order and normalised.
 
@@ -74,6 +75,7 @@ def read_sequence_case(
             voxels allow; None keeps the source's.
         label_groups: label values that make class 1, class 2, ...; None takes them as classes.
         num_classes: refuse labels from this on.
+        strict: refuse an image that can be read in two ways.
 
     Raises:
         InputError: as `read_volume`; not MR; a sequence that shows another place; a label map on another grid, with
@@ -83,8 +85,10 @@ def read_sequence_case(
     for name, volume in present:
         if volume.modality not in (None, "MR"):
             raise InputError(f"{name} of case {case.name} is a {volume.modality}; an MR is needed.")
+        if strict:
+            volume.check_certain()
     first = present[0][1]
-    notes: list[str] = []
+    notes = [f"{name}: {note}" for name, volume in present[1:] for note in volume.notes]
     arrays = [_on_grid_of(first, volume, (present[0][0], name), case.name, notes) for name, volume in present]
     label = _read_label(case.label, first, label_groups, num_classes) if case.label else None
     mask = _read_mask(case.mask, first) if case.mask else _foreground(arrays[0], first.spacing)
