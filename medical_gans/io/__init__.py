@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medical_gans.io.cases import Case, TrainingCases, find_cases, find_training_cases
-    from medical_gans.io.dicom_series import SeriesSummary, list_series, read_series
+    from medical_gans.io.dicom.series import SeriesSummary, list_series, read_series
     from medical_gans.io.nodules import (
         CLASSES,
         NodulePatches,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "cases": ("Case", "TrainingCases", "find_cases", "find_training_cases"),
-    "dicom_series": ("SeriesSummary", "list_series", "read_series"),
+    "dicom.series": ("SeriesSummary", "list_series", "read_series"),
     "nodules": (
         "CLASSES",
         "NodulePatches",

@@ -89,7 +89,7 @@ def find_cases(
     cases = [_case(name, one) for name, one in named]
     if series_uid is None and not all_series:
         return cases
-    from medical_gans.io.dicom_choice import choose_series
+    from medical_gans.io.dicom.index import choose_series
 
     return choose_series(cases, series_uid)
 

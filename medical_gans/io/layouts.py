@@ -79,7 +79,7 @@ def _named_files(place: Path) -> tuple[Path, ...]:
     """The files that a DICOMDIR or a text list names."""
     if image_suffix(place):
         return ()
-    from medical_gans.io.dicom_index import files_of
+    from medical_gans.io.dicom.index import files_of
 
     found = files_of(place)
     return () if found == [place] else tuple(found)

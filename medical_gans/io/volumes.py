@@ -23,7 +23,7 @@ from medical_gans.io.writing import whole_file
 if TYPE_CHECKING:
     import pydicom
 
-    from medical_gans.io.dicom_index import DicomSource
+    from medical_gans.io.dicom.index import DicomSource
 
 _GRID_TOLERANCE = 0.01  # of the smallest voxel edge, at the worst corner
 _NIFTI_1_TOLERANCE = 1e-4  # mm; ITK, and so 3D Slicer and ITK-SNAP, cannot open NIfTI-2
@@ -180,9 +180,9 @@ def _load(
     modality: str | None = None,
 ) -> Volume:
     if not isinstance(source, str | os.PathLike):
-        from medical_gans.io.dicom_series import read_series
+        from medical_gans.io.dicom.series import read_series
 
-        return read_series(source, series_uid, repair)
+        return read_series(source, series_uid, repair, select=select, modality=modality)
     path = Path(source).expanduser()
     try:
         if not path.exists():
@@ -190,9 +190,9 @@ def _load(
         path = _header_beside(path)
         suffix = image_suffix(path)
         if suffix is None and may_hold_dicom(path):
-            from medical_gans.io.dicom_series import read_series
+            from medical_gans.io.dicom.series import read_series
 
-            return read_series(path, series_uid, repair)
+            return read_series(path, series_uid, repair, select=select, modality=modality)
         if suffix is None:
             raise InputError(
                 f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)} or a DICOM folder). "

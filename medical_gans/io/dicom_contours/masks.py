@@ -8,9 +8,9 @@ import pydicom
 from pydicom.uid import SegmentationStorage
 
 from medical_gans.errors import InputError
+from medical_gans.io.dicom.headers import UNREADABLE, damaged
 from medical_gans.io.dicom_contours.segmentations import read_segmentation
 from medical_gans.io.dicom_contours.structure_sets import read_structure_set, structure_mask
-from medical_gans.io.dicom_pixels import UNREADABLE, damaged
 from medical_gans.io.volumes import Volume
 
 

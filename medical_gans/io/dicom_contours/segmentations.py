@@ -18,10 +18,10 @@ from pydicom.uid import SegmentationStorage
 
 from medical_gans import __version__
 from medical_gans.errors import InputError
+from medical_gans.io.dicom.headers import UNREADABLE, damaged
 from medical_gans.io.dicom_ct.attributes import patient_and_study, stamp
 from medical_gans.io.dicom_ct.uids import NewUIDs
 from medical_gans.io.dicom_files import decimals
-from medical_gans.io.dicom_pixels import UNREADABLE, damaged
 from medical_gans.io.grid import by
 from medical_gans.io.volumes import Volume
 from medical_gans.io.writing import whole_file

@@ -17,11 +17,11 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medical_gans.errors import InputError
+from medical_gans.io.dicom.headers import UNREADABLE, damaged
 from medical_gans.io.dicom_contours.polygons import area, filled, outlines
 from medical_gans.io.dicom_ct.attributes import instance_reference, patient_and_study, stamp
 from medical_gans.io.dicom_ct.uids import NewUIDs
 from medical_gans.io.dicom_files import decimals, save_object
-from medical_gans.io.dicom_pixels import UNREADABLE, damaged
 from medical_gans.io.grid import lps_to_ras
 from medical_gans.io.writing import whole_file
 
