@@ -17,10 +17,10 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from medical_gans.cli.paths import models_dir
+from medical_gans.inference.synthesis import DicomOutput, SliceSynthesis, load_generators
 from medical_gans.io import Volume, read_series
 from medical_gans.networks import ResnetGenerator
-from medical_gans.paths import models_dir
-from medical_gans.synthesis import DicomOutput, SliceSynthesis, load_generators
 
 Clock = Callable[[], float]
 

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medical_gans.inference.lesions import LesionSegmentation, label_map
 from medical_gans.io import Volume, save_volume
-from medical_gans.io.sequences import SequenceCase, SequenceVolume, read_sequence_case
+from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.networks import segmentation_network
-from medical_gans.segmentation import LesionSegmentation, label_map
+from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
 
 OPTIONS = {
     "UNet": {"channels": [16, 32, 64, 128], "strides": [2, 2, 2], "num_res_units": 1, "norm": "instance"},

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from medical_gans.inference.synthesis import SliceSynthesis, load_generators
 from medical_gans.io import Volume
 from medical_gans.networks import ResnetGenerator
 from medical_gans.phantom import head, simulate_mr
-from medical_gans.synthesis import SliceSynthesis, load_generators
 
 
 def generators(weights: str | None, width: int, blocks: int) -> dict[str, nn.Module]:

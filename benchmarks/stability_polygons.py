@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from medical_gans.anomaly import PatchCritic
-from medical_gans.gan import AdversarialStep
+from medical_gans.methods.gan import AdversarialStep
 from medical_gans.networks import nodule_generator
+from medical_gans.networks.lung_anomaly import PatchCritic
 
 SIZE = 32
 SHARPNESS = 1.5  # per pixel, of the drawn edge

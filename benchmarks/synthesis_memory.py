@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medical_gans.checkpoints import save_weights
 from medical_gans.io import save_volume
 from medical_gans.networks import ResnetGenerator
+from medical_gans.training.checkpoints import save_weights
 
 
 def head(shape: tuple[int, ...]) -> np.ndarray:

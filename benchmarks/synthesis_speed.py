@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import medical_gans.synthesis.generators as timed_module
-from medical_gans.fingerprint import Fingerprint
+import medical_gans.inference.synthesis.generators as timed_module
+from medical_gans.checks.fingerprint import Fingerprint
+from medical_gans.inference.synthesis import SliceSynthesis
+from medical_gans.inference.synthesis.one_case import CaseSynthesis
 from medical_gans.io import Case, Volume, read_volume, save_volume
 from medical_gans.networks import ResnetGenerator
-from medical_gans.synthesis import SliceSynthesis
-from medical_gans.synthesis.one_case import CaseSynthesis
 
 
 def head(shape: tuple[int, int, int], spacing: float) -> Volume:

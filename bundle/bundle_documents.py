@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medical_gans.config_files import Setting, description, settings_of
+from medical_gans.cli.config_files import Setting, description, settings_of
 
 
 def metadata(

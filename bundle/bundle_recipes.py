@@ -35,7 +35,7 @@ class Recipe:
     inference: Mapping[str, Any] = field(default_factory=dict)
 
 
-_PIPELINES = "medical_gans.bundle_pipelines"
+_PIPELINES = "medical_gans.inference.pipelines"
 
 
 def _model(file: str) -> str:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from medical_gans import cli
-from medical_gans.checkpoints import save_weights
+from medical_gans.cli import command as cli
+from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.io import save_volume
 from medical_gans.networks import ResnetGenerator
-from medical_gans.synthesis import SliceSynthesis
+from medical_gans.training.checkpoints import save_weights
 
 SHAPE = (24, 28, 16)
 SMALL = ("--network_def#width", "2", "--network_def#blocks", "0", "--device", "cpu")

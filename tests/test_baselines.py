@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from medical_gans.baselines import IntensityLookup, water
 from medical_gans.errors import InputError
+from medical_gans.evaluation.baselines import IntensityLookup, water
 
 
 def pair(seed: int, shape: tuple[int, int, int] = (30, 20, 10)):

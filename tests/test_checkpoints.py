@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from medical_gans.checkpoints import (
+from medical_gans.errors import InputError
+from medical_gans.networks import ResnetGenerator
+from medical_gans.training.checkpoints import (
     initialised,
     load_checkpoint,
     load_weights,
@@ -15,8 +17,6 @@ from medical_gans.checkpoints import (
     save_checkpoint,
     save_weights,
 )
-from medical_gans.errors import InputError
-from medical_gans.networks import ResnetGenerator
 
 
 def test_all_random_generators_go_on_where_they_were():

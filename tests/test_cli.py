@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from medical_gans import cli, config_files
-from medical_gans.command_line import arguments, check_value
+from medical_gans.cli import command as cli
+from medical_gans.cli import config_files
+from medical_gans.cli.command_line import arguments, check_value
+from medical_gans.cli.plain_errors import user_message
 from medical_gans.errors import InputError, SettingError
-from medical_gans.plain_errors import user_message
 
 TRAIN = """\
 # Trains the generators.
@@ -32,7 +33,7 @@ train:
     max_epochs: "@max_epochs"
     rest: "$[@learning_rate, @amp, @spacing, @seed]"
 initialize:
-  - _target_: medical_gans.settings.check_settings
+  - _target_: medical_gans.cli.settings.check_settings
 run:
   - $print('ran', @train#trainer)
 """
@@ -241,7 +242,7 @@ def test_phantom_writes_the_data_set_that_was_asked_for(monkeypatch, capsys):
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("auto", "auto")])
 def test_auto_may_be_answered_by_yes_or_no(text, value):
-    from medical_gans.command_line import check_value
+    from medical_gans.cli.command_line import check_value
 
     assert check_value("write_dicom", text, "auto") == value
 

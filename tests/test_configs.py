@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medical_gans import config_files, settings
+from medical_gans.cli import config_files, settings
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 STAGES = [
@@ -90,7 +90,7 @@ def test_every_import_binds_the_names_it_lists(workflow, stage):
 @pytest.mark.parametrize(("workflow", "stage"), STAGES)
 def test_the_first_thing_a_stage_does_is_to_check_its_settings(workflow, stage):
     first = merged(config_of(workflow, stage))["initialize"][0]
-    assert first == {"_target_": "medical_gans.settings.check_settings"}
+    assert first == {"_target_": "medical_gans.cli.settings.check_settings"}
 
 
 @pytest.mark.parametrize(("workflow", "stage"), STAGES)

@@ -17,13 +17,14 @@ import torch
 from dicom_images import dicom_slice
 from torch import nn
 
-from medical_gans.checkpoints import save_weights
 from medical_gans.errors import InputError, SettingError, UserError
+from medical_gans.inference.synthesis import CaseEvaluator, DicomOutput, SliceSynthesis
+from medical_gans.inference.synthesis.dicom_output import body_outline
 from medical_gans.io import find_cases, read_volume
-from medical_gans.io.dicom_contours import read_dicom_structure, structure_from_mask, write_structure_set
+from medical_gans.io.dicom.masks import read_dicom_structure
+from medical_gans.io.dicom.structure_set import structure_from_mask, write_structure_set
 from medical_gans.report import cases as report_cases
-from medical_gans.synthesis import CaseEvaluator, DicomOutput, SliceSynthesis
-from medical_gans.synthesis.dicom_output import body_outline
+from medical_gans.training.checkpoints import save_weights
 
 SHAPE = (24, 28, 12)
 PLANTED = {
@@ -252,7 +253,7 @@ def test_what_is_written_is_sent_and_sent_again_after_a_failure(write_mr, tmp_pa
         assert (address, calling_ae, called_ae) == ("pacs:104", "ME", "PACS")
         return {files[0]: "the archive is out of resources (status 0xA700)"} if len(sent) == 1 else {}
 
-    monkeypatch.setattr("medical_gans.io.dicom_send.send_files", send)
+    monkeypatch.setattr("medical_gans.io.dicom.sending.send_files", send)
     dicom = DicomOutput(send="pacs:104", calling_ae="ME", called_ae="PACS")
     mr = write_mr()
     with pytest.raises(

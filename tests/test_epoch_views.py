@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from medical_gans.epoch_views import EpochViews
+from medical_gans.data.epoch_views import EpochViews
 
 
 class Draws(EpochViews):

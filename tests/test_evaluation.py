@@ -12,14 +12,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from medical_gans import paths
+from medical_gans.cli import paths
 from medical_gans.errors import InputError, OutputError, UserError
-from medical_gans.evaluation import (
-    StoredSyntheticCt,
-    TranslationEvaluation,
-    synthetic_ct_source,
-    translation,
-)
+from medical_gans.evaluation import StoredSyntheticCt, TranslationEvaluation, synthetic_ct_source, translation
 from medical_gans.evaluation.figures import DEFINITIONS, bootstrap_interval, summarise, text_table
 from medical_gans.io import find_cases, read_volume, save_volume
 from medical_gans.metrics import synthetic_ct_metrics
@@ -295,8 +290,8 @@ class Generators:
     """What `synthesis.load_generators` gives."""
 
     def __init__(self, folder):
-        from medical_gans.checkpoints import load_weights, save_weights
         from medical_gans.networks import ResnetGenerator
+        from medical_gans.training.checkpoints import load_weights, save_weights
 
         save_weights(folder / "model.pt", ResnetGenerator(width=2, blocks=1))
         self.files = [folder / "model.pt"]
@@ -305,7 +300,7 @@ class Generators:
 
 
 def test_what_generators_make_is_judged_as_what_they_stored(dataset, tmp_path, without_pictures):
-    from medical_gans.synthesis import SliceSynthesis
+    from medical_gans.inference.synthesis import SliceSynthesis
 
     trained = Generators(tmp_path)
     synthesis = SliceSynthesis(trained.generators, trained.spacing, [trained.plane])
@@ -338,7 +333,7 @@ def test_an_mr_unlike_those_of_training_is_reported(dataset, tmp_path):
                 raise InputError("This is no thigh.")
             return ["This is no thigh."]
 
-    from medical_gans.synthesis import SliceSynthesis
+    from medical_gans.inference.synthesis import SliceSynthesis
 
     trained = Generators(tmp_path)
     trained.fingerprint = Unlike()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from medical_gans.checks.fingerprint import Fingerprint
+from medical_gans.checks.fingerprint.measurement import QUANTILE_LEVELS, measure
+from medical_gans.checks.fingerprint.tolerance import Contrast, Spread
 from medical_gans.errors import InputError
-from medical_gans.fingerprint import Fingerprint
-from medical_gans.fingerprint.measurement import QUANTILE_LEVELS, measure
-from medical_gans.fingerprint.tolerance import Contrast, Spread
 
 SPACING = (4.0, 4.0, 4.0)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medical_gans.errors import SettingError, TrainingAlarm
-from medical_gans.health import Alarms, Generated
+from medical_gans.training.health import Alarms, Generated
 
 CYCLEGAN = (Generated("synthetic_ct", "ct", "mr"), Generated("synthetic_mr", "mr", "ct"))
 QUICK = {"every": 1, "patience": 5}

@@ -8,11 +8,11 @@ import pytest
 import torch
 import yaml
 
-from medical_gans.adaptation import FeatureTaps
-from medical_gans.checkpoints import load_weights
-from medical_gans.cli import main
+from medical_gans.cli.command import main
 from medical_gans.io import save_volume
 from medical_gans.networks import segmentation_network
+from medical_gans.networks.taps import FeatureTaps
+from medical_gans.training.checkpoints import load_weights
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (24, 26, 20)

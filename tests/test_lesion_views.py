@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from medical_gans.data.lesion_views import LesionViews
 from medical_gans.errors import InputError
-from medical_gans.io.sequences import SequenceVolume
-from medical_gans.lesion_views import LesionViews
+from medical_gans.transforms.sequences import SequenceVolume
 
 RNG = np.random.default_rng(0)
 PLAIN = {"flip": False, "gain": 0.0, "offset": 0.0, "noise": 0.0}

@@ -9,7 +9,6 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.evaluation import Budget, NoduleEvaluation, NoduleFeatureTraining
 from medical_gans.evaluation.nodule_classification import features_of, images_of, malignancy_logits, train_classifier
@@ -31,10 +30,11 @@ from medical_gans.evaluation.nodule_usefulness import (
     patient_bootstrap,
     usefulness,
 )
+from medical_gans.inference.nodules.sampling import load_nodule_sampler
 from medical_gans.io.nodules import NodulePatches
 from medical_gans.io.nodules.patch_files import save_patch
 from medical_gans.networks import NoduleClassifier, nodule_generator
-from medical_gans.sampling import load_nodule_sampler
+from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 SIZE, SPACING, WINDOW = 48, (0.6, 0.6), (-1000.0, 400.0)
 CLASSES = ("benign", "malignant", "indeterminate")
@@ -438,7 +438,7 @@ def test_a_feature_network_is_trained_and_can_be_used_at_once(tmp_path, capsys):
 
 
 def test_the_command_evaluates_an_npz(files, tmp_path, monkeypatch, capsys):
-    from medical_gans.cli import main
+    from medical_gans.cli.command import main
 
     patches = nodules(130)
     np.savez(

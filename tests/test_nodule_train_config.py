@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medical_gans.cli import main
+from medical_gans.cli.command import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,8 +47,8 @@ def test_an_archive_trains_and_leaves_weights_with_their_card(archive, tmp_path)
     assert card["window"] == [-1000.0, 400.0]
     assert (tmp_path / "run/pictures/epoch_0001.png").exists()
 
-    from medical_gans.checkpoints import load_weights
     from medical_gans.networks import nodule_generator
+    from medical_gans.training.checkpoints import load_weights
 
     load_weights(nodule_generator(**card["network"]), tmp_path / "run/model.pt")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from medical_gans.data.patches import NoduleViews
 from medical_gans.errors import InputError
 from medical_gans.io.nodules import NodulePatches
-from medical_gans.patches import NoduleViews
 
 
 def patches(ratings):

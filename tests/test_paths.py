@@ -2,7 +2,7 @@
 
 import pytest
 
-from medical_gans import paths
+from medical_gans.cli import paths
 from medical_gans.errors import InputError
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from medical_gans.errors import InputError
-from medical_gans.placement import nodule_body, place_nodule, segment_nodule
+from medical_gans.studies.placement import nodule_body, place_nodule, segment_nodule
 
 SPACING = (0.6, 0.6)
 AXES = ((0.0, -1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
-from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError, SettingError
+from medical_gans.inference.nodules.sampling import NoduleSampler, load_nodule_sampler, trained_with
 from medical_gans.networks import nodule_generator
-from medical_gans.sampling import NoduleSampler, load_nodule_sampler, trained_with
+from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 CLASSES = ("benign", "malignant", "indeterminate")
 WINDOW = (-1000.0, 400.0)

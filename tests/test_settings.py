@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medical_gans import config_files, settings
+from medical_gans.cli import config_files, settings
 from medical_gans.errors import SettingError
 
 CONFIG = """\
@@ -15,7 +15,7 @@ CONFIG = """\
 # on a few points.
 
 imports:
-  - $import medical_gans.settings as settings
+  - $import medical_gans.cli.settings as settings
 bundle_root: .
 dataset_dir: sample    # a folder of patients
 max_epochs: 7          # passes over the data
@@ -29,7 +29,7 @@ train:
     out_features: "@points"
   summary: "$[@train#loss_weights, @##spacing, @#trainer.out_features]"
 initialize:
-  - _target_: medical_gans.settings.check_settings
+  - _target_: medical_gans.cli.settings.check_settings
   - '$settings.require(@points >= 1, f"points is {@points}; give 1 or more.")'
 run:
   - $print('ran with', @train#summary, @max_epochs)

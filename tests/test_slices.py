@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from medical_gans.data.slices import TranslationViews, prepare_volume, translation_views
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, TrainingCases
-from medical_gans.slices import TranslationViews, prepare_volume, translation_views
 from medical_gans.transforms import hounsfield_to_unit
 
 

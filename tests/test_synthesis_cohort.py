@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError, OutputError, SettingError, UserError
+from medical_gans.inference.synthesis import CaseEvaluator, SliceSynthesis, load_generators, one_case
 from medical_gans.io import find_cases, save_volume
 from medical_gans.networks import ResnetGenerator
 from medical_gans.report import cases as report_cases
-from medical_gans.synthesis import CaseEvaluator, SliceSynthesis, load_generators, one_case
+from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 SHAPE = (24, 28, 16)
 AFFINE = np.array([[0.0, 0, 3, -20], [2, 0, 0, -30], [0, -2.5, 0, 60], [0, 0, 0, 1]])

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from medical_gans.errors import SettingError
+from medical_gans.inference.synthesis import SliceSynthesis
+from medical_gans.inference.synthesis.tiles import TiledGenerator
 from medical_gans.io import Volume
 from medical_gans.networks import ResnetGenerator
-from medical_gans.synthesis import SliceSynthesis
-from medical_gans.synthesis.tiles import TiledGenerator
 from medical_gans.transforms import unit_to_hounsfield
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from medical_gans.cli import main
+from medical_gans.cli.command import main
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = f"['{ROOT}/configs/mr_to_ct_train.yaml','{ROOT}/configs/smoke.yaml']"

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from medical_gans.checkpoints import load_weights
-from medical_gans.cyclegan import CycleGan
 from medical_gans.errors import OutputError, SettingError, TrainingAlarm
+from medical_gans.methods.cyclegan import CycleGan
 from medical_gans.networks import ResnetGenerator, patch_discriminator
-from medical_gans.training import StepTrainer, epoch_loader, seed_everything
+from medical_gans.training.checkpoints import load_weights
+from medical_gans.training.trainer import StepTrainer, epoch_loader, seed_everything
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,7 +67,7 @@ KILLED = textwrap.dedent(
     import sys; sys.path.insert(0, {tests!r})
     import os, signal
     from test_training import small_gan, train
-    from medical_gans.cyclegan import CycleGan
+    from medical_gans.methods.cyclegan import CycleGan
     class Dying(CycleGan):
         calls = 0
         def __call__(self, batch):
@@ -183,7 +183,7 @@ DISTRIBUTED = textwrap.dedent(
     import sys; sys.path.insert(0, {tests!r})
     import torch, torch.distributed as distributed
     from test_training import Views, small_gan
-    from medical_gans.training import StepTrainer, epoch_loader, join_processes
+    from medical_gans.training.trainer import StepTrainer, epoch_loader, join_processes
     torch.set_num_threads(1)
     device = join_processes("cpu")
     rank = distributed.get_rank()

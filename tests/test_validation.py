@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from medical_gans.errors import InputError, SettingError
+from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.io import Case, TrainingCases, save_volume
 from medical_gans.metrics import synthetic_ct_metrics
 from medical_gans.networks import ResnetGenerator
-from medical_gans.synthesis import SliceSynthesis
+from medical_gans.training.translation_validation import TranslationValidation, translation_validation
 from medical_gans.transforms import hounsfield_to_unit
-from medical_gans.validation import TranslationValidation, translation_validation
 
 # Voxel axes that run to the front, down and to the right: nothing is where a careless reader expects it.
 AFFINE = np.array([[0.0, 0, 3, -20], [2, 0, 0, -30], [0, -2.5, 0, 60], [0, 0, 0, 1]])
@@ -47,7 +47,7 @@ def synthesis(**options):
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
 def test_every_slice_gives_the_figures_of_the_evaluation(case, plane):
-    from medical_gans.pairs import read_pair
+    from medical_gans.data.pairs import read_pair
 
     make = synthesis(planes=[plane])
     figures = TranslationValidation([case], make, slice_step=1)(TrueBone())

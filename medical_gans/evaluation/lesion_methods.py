@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
-from medical_gans.checkpoints import WeightsCard
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.formats import image_stem, image_suffix
-from medical_gans.io.sequences import SequenceVolume
 from medical_gans.io.volumes import Volume, check_same_grid, read_label_map
 from medical_gans.report.manifest import sha256
+from medical_gans.training.checkpoints import WeightsCard
+from medical_gans.transforms.sequences import SequenceVolume
 
 SOURCE_ONLY, ADAPTED, ORACLE = "source_only", "adapted", "oracle"
 """Names that have a meaning: trained on the source, adapted to the target, trained on labels of the target."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medical_gans.evaluation.lesion_methods import Member
-from medical_gans.io.sequences import SequenceCase
+from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.report.manifest import sha256
 
 TESTING_ONLY, NOT_KNOWN = "only for testing", "not known"

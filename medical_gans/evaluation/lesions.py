@@ -28,12 +28,13 @@ from medical_gans.evaluation.lesion_methods import (
 from medical_gans.evaluation.lesion_patients import image_hashes, patient_roles, role_notes
 from medical_gans.evaluation.lesion_pictures import outlines
 from medical_gans.evaluation.lesion_results import PICTURES, Findings, write_findings
-from medical_gans.io.sequences import SequenceCase, SequenceVolume
+from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.volumes import check_same_grid
 from medical_gans.io.writing import check_writable, whole_folder
 from medical_gans.metrics.segmentation import segmentation_metrics
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.report.manifest import sha256
+from medical_gans.transforms.sequences import SequenceVolume
 
 _WORKFLOW, _STAGE = "brain_lesion", "evaluate"
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from medical_gans.baselines import IntensityLookup
+from medical_gans.data.pairs import Pair, read_pair
 from medical_gans.errors import InputError
+from medical_gans.evaluation.baselines import IntensityLookup
 from medical_gans.io import find_training_cases, whole_file
-from medical_gans.pairs import Pair, read_pair
 from medical_gans.transforms import mr_reference_intensity, normalise_mr
 
 logger = logging.getLogger(__name__)

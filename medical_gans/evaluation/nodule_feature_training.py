@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError
 from medical_gans.evaluation.nodule_classification import Budget, images_of, malignancy_logits, train_classifier
 from medical_gans.evaluation.nodule_output import check_own_output
@@ -22,6 +21,7 @@ from medical_gans.io.writing import whole_folder
 from medical_gans.metrics.radiomics import radiomic_measures
 from medical_gans.networks.nodule_classifier import NoduleClassifier
 from medical_gans.report import Manifest, Table, input_hashes, write_results_page
+from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 _STAGE = "features"
 _EXTREME = 5.0

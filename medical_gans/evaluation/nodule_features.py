@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medical_gans.checkpoints import WeightsCard, load_weights
 from medical_gans.errors import InputError
 from medical_gans.evaluation.nodule_classification import features_of, images_of
 from medical_gans.metrics.radiomics import radiomic_measures
 from medical_gans.networks.nodule_classifier import NoduleClassifier
+from medical_gans.training.checkpoints import WeightsCard, load_weights
 
 Features = Callable[[np.ndarray], np.ndarray]
 """Patches ``(n, *spatial)`` in HU to ``(n, features)``."""

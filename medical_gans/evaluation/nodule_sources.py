@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from medical_gans.checkpoints import WeightsCard
 from medical_gans.errors import InputError, SettingError
+from medical_gans.inference.nodules.sampling import NoduleSampler, load_nodule_sampler
 from medical_gans.io.nodules import CLASSES, NodulePatches
 from medical_gans.io.nodules.generated import read_samples, read_samples_table
-from medical_gans.sampling import NoduleSampler, load_nodule_sampler
+from medical_gans.training.checkpoints import WeightsCard
 
 JUDGED = {0: CLASSES[0], 1: CLASSES[1]}
 """Labels that are judged; indeterminate nodules only help to learn."""

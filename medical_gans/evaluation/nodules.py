@@ -26,12 +26,12 @@ from medical_gans.evaluation.nodule_sources import (
     samplers_of_weights,
 )
 from medical_gans.evaluation.nodule_usefulness import Labelled, Usefulness, usefulness
+from medical_gans.inference.nodules.sampling import NoduleSampler
 from medical_gans.io.nodules import NodulePatches, require_classes, split_by_patient
 from medical_gans.io.writing import whole_folder
 from medical_gans.networks import nodule_generator
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.report.manifest import sha256
-from medical_gans.sampling import NoduleSampler
 
 _STAGE = "evaluate"
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from medical_gans.checks.fingerprint import Fingerprint
+from medical_gans.data.pairs import Pair
 from medical_gans.errors import InputError
-from medical_gans.fingerprint import Fingerprint
 from medical_gans.io import check_same_grid, read_volume
-from medical_gans.pairs import Pair
 
 
 class SyntheticCtSource(Protocol):

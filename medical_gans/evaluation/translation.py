@@ -14,8 +14,9 @@ import torch.distributed as distributed
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from medical_gans.baselines import water
+from medical_gans.data.pairs import read_pair
 from medical_gans.errors import InputError, OutputError, UserError
+from medical_gans.evaluation.baselines import water
 from medical_gans.evaluation.figures import (
     Figures,
     Rows,
@@ -30,7 +31,6 @@ from medical_gans.evaluation.lookup import LookupBaseline
 from medical_gans.evaluation.sources import SyntheticCtSource
 from medical_gans.io import Case, check_writable
 from medical_gans.metrics import synthetic_ct_metrics
-from medical_gans.pairs import read_pair
 from medical_gans.report import Manifest, case_records, input_hashes, skip_case, write_case_report, write_page
 from medical_gans.report.cases import CASES_FOLDER
 from medical_gans.report.manifest import sha256

@@ -14,14 +14,7 @@ if TYPE_CHECKING:
         require_classes,
         split_by_patient,
     )
-    from medical_gans.io.volumes import (
-        Volume,
-        check_same_grid,
-        read_label_map,
-        read_mask,
-        read_volume,
-        save_volume,
-    )
+    from medical_gans.io.volumes import Volume, check_same_grid, read_label_map, read_mask, read_volume, save_volume
     from medical_gans.io.writing import check_writable, whole_file, whole_folder
 
 _MODULES = {

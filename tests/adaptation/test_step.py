@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from medical_gans.adaptation import AdaptationStep, FeatureTaps, feature_channels, ramp
 from medical_gans.errors import SettingError
+from medical_gans.methods.adaptation import AdaptationStep, ramp
 from medical_gans.networks import DomainDiscriminator, MultiScaleSegmenter
+from medical_gans.networks.taps import FeatureTaps, feature_channels
 
 
 def loss(logits, label):

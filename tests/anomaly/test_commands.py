@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medical_gans.cli import main
+from medical_gans.cli.command import main
 
 SMALL = {"size": 16, "width": 2, "latent_size": 4, "critic_width": 2, "encoder_width": 2}
 SHORT = {"critic_steps": 1, "batch_size": 4, "views_per_epoch": 8, "max_epochs": 2, "encoder_epochs": 2}
@@ -101,8 +101,11 @@ def test_scoring_leaves_scores_maps_pictures_and_figures(archive, run, tmp_path)
 
 
 def test_a_map_is_patch_minus_reconstruction_in_hounsfield(archive, run, tmp_path):
-    from medical_gans.anomaly import AnomalyDetector, PatchCritic, PatchEncoder, load_detector, read_patches
+    from medical_gans.data.lung_patches import read_patches
+    from medical_gans.inference.anomaly.trained import load_detector
     from medical_gans.networks import nodule_generator
+    from medical_gans.networks.anomaly_detector import AnomalyDetector
+    from medical_gans.networks.lung_anomaly import PatchCritic, PatchEncoder
 
     assert score(archive, tmp_path / "out", run / "model.pt", include_seen=True) == 0
     generator = nodule_generator(size=16, latent_size=4, num_classes=0, width=2, upsampling="linear")

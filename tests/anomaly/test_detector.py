@@ -5,12 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from medical_gans.anomaly import AnomalyDetector, EncoderStep, LatentSearch, PatchCritic, PatchEncoder, anomaly_scores
-from medical_gans.anomaly.figures import auc_with_interval
-from medical_gans.anomaly.fitted import EVIDENCE, FittedScore, fit_score
-from medical_gans.anomaly.scores import SCORES, blob_response, central_brightness, quantiles
-from medical_gans.anomaly.trained import TrainedDetector
 from medical_gans.errors import SettingError
+from medical_gans.inference.anomaly.figures import auc_with_interval
+from medical_gans.inference.anomaly.fitted import EVIDENCE, FittedScore, fit_score
+from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, blob_response, central_brightness, quantiles
+from medical_gans.inference.anomaly.search import LatentSearch
+from medical_gans.inference.anomaly.trained import TrainedDetector
+from medical_gans.methods.fanogan import EncoderStep
+from medical_gans.networks.anomaly_detector import AnomalyDetector
+from medical_gans.networks.lung_anomaly import PatchCritic, PatchEncoder
 
 SIZE = 16
 
@@ -47,7 +50,7 @@ def test_what_is_hidden_cannot_change_the_reconstruction():
 
 
 def test_weights_bring_what_is_hidden_with_them(tmp_path):
-    from medical_gans.checkpoints import load_weights, save_weights
+    from medical_gans.training.checkpoints import load_weights, save_weights
 
     save_weights(tmp_path / "w.pt", detector(hidden_radius=4.0))
     loaded = load_weights(detector(), tmp_path / "w.pt")
@@ -155,7 +158,7 @@ def test_the_blob_filter_answers_to_discs_and_not_to_lines_or_edges():
 
 def test_the_blob_filter_is_the_curvature_of_a_gaussian():
     """A Gaussian of width w, smoothed by s, has curvature w^2 / (w^2 + s^2)^2 at its top in 2D."""
-    from medical_gans.anomaly.scores import BLOB_SCALES
+    from medical_gans.inference.anomaly.scores import BLOB_SCALES
 
     rows, columns = np.mgrid[:49, :49] - 24.0
     width = 4.0

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from medical_gans.anomaly import NormalViews, read_patches, split_patches
-from medical_gans.anomaly.duplicates import near_duplicate_groups
-from medical_gans.anomaly.lung_patches import LungPatches
+from medical_gans.data.duplicates import near_duplicate_groups
+from medical_gans.data.lung_patches import LungPatches, NormalViews, read_patches, split_patches
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.nodules.patch_files import save_patch
 

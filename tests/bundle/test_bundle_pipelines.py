@@ -5,12 +5,12 @@ import pytest
 import tiny_data
 import torch
 
-from medical_gans.bundle_pipelines import brain_lesion, mr_to_ct
-from medical_gans.bundle_pipelines.lung_nodule import SingleTensorGenerator
 from medical_gans.errors import InputError
+from medical_gans.inference.lesions import LesionSegmentation, label_map
+from medical_gans.inference.pipelines import brain_lesion, mr_to_ct
+from medical_gans.inference.pipelines.lung_nodule import SingleTensorGenerator
+from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.networks import ResnetGenerator, nodule_generator, segmentation_network
-from medical_gans.segmentation import LesionSegmentation, label_map
-from medical_gans.synthesis import SliceSynthesis
 
 TINY_UNET = {"channels": [2, 4], "strides": [2], "num_res_units": 0}
 

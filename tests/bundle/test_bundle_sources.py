@@ -13,7 +13,7 @@ from bundle_documents import figures_of, metadata
 from bundle_processes import REPOSITORY
 from bundle_recipes import RECIPES, STAGES
 
-from medical_gans import settings
+from medical_gans.cli import settings
 from medical_gans.errors import InputError
 
 CASES = [(name, stage) for name in RECIPES for stage in STAGES]
@@ -51,7 +51,7 @@ def test_no_stage_needs_data_before_it_runs(name, stage):
     """`monai.bundle.load` evaluates `initialize` and wants the network only."""
     config = stage_of(name, stage)
     assert "initialize" not in config
-    assert config["run"][0]["_target_"] == "medical_gans.settings.check_settings"
+    assert config["run"][0]["_target_"] == "medical_gans.cli.settings.check_settings"
 
 
 @pytest.mark.parametrize(("name", "stage"), CASES)

@@ -2,7 +2,7 @@
 
 import torch
 
-from medical_gans.cyclegan import ImagePool
+from medical_gans.methods.cyclegan import ImagePool
 
 
 def _image(value: float) -> torch.Tensor:

@@ -5,11 +5,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from medical_gans.cyclegan import SequenceTranslation, SequenceTranslator
+from medical_gans.data.sequence_slices import SequenceSlices
 from medical_gans.io import save_volume
-from medical_gans.io.sequences import SequenceVolume, find_sequence_cases, read_sequence_case
+from medical_gans.io.sequence_cases import find_sequence_cases
+from medical_gans.methods.cyclegan import SequenceTranslation, SequenceTranslator
 from medical_gans.networks import ResnetGenerator, patch_discriminator
-from medical_gans.sequence_slices import SequenceSlices
+from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
 
 RNG = np.random.default_rng(0)
 

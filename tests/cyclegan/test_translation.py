@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from medical_gans.cyclegan import CycleGan, PairedTranslation, translation_step
 from medical_gans.errors import SettingError
 from medical_gans.losses import mind_loss
-from medical_gans.schedules import flat_then_linear
+from medical_gans.methods.cyclegan import CycleGan, PairedTranslation, translation_step
+from medical_gans.training.schedules import flat_then_linear
 
 
 class Affine(nn.Module):

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from medical_gans.adaptation import FeatureTaps
 from medical_gans.errors import InputError, SettingError
 from medical_gans.evaluation.lesion_features import (
     SOURCE,
@@ -18,8 +17,10 @@ from medical_gans.evaluation.lesion_features import (
     embed,
 )
 from medical_gans.evaluation.lesion_methods import LesionMethod, Member
-from medical_gans.io.sequences import find_sequence_cases, read_sequence_case
+from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.io.volumes import save_volume
+from medical_gans.networks.taps import FeatureTaps
+from medical_gans.transforms.sequences import read_sequence_case
 
 
 def features(shift: float, patients: int = 4, each: int = 40, of_patient: float = 0.0) -> DomainFeatures:

@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.evaluation.lesion_methods import Member, load_member, parse_methods
 from medical_gans.evaluation.lesion_patients import image_hashes, patient_roles, role_notes
 from medical_gans.evaluation.lesions import LesionEvaluation
-from medical_gans.io.sequences import find_sequence_cases, read_sequence_case
+from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.io.volumes import save_volume
 from medical_gans.metrics.segmentation import segmentation_metrics
+from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.transforms.sequences import read_sequence_case
 
 SHAPE = (20, 22, 16)
 AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -315,7 +316,7 @@ def trained(tmp_path):
 
 
 def test_weights_are_judged_at_the_window_they_were_trained_at(trained, tmp_path):
-    from medical_gans.segmentation import LesionSegmentation, load_segmenter
+    from medical_gans.inference.lesions import LesionSegmentation, load_segmenter
 
     card = WeightsCard.of(trained[0])
     dataclasses.replace(card, patch_size=[24, 16, 16]).save(trained[0])
@@ -326,7 +327,7 @@ def test_weights_are_judged_at_the_window_they_were_trained_at(trained, tmp_path
 
 
 def test_the_command_compares_weights_and_draws_both_feature_spaces(patients, trained, capsys):
-    from medical_gans.cli import main
+    from medical_gans.cli.command import main
 
     source = patients.parent / "source"
     for name in ("dan", "eve"):
@@ -360,7 +361,7 @@ def test_the_command_compares_weights_and_draws_both_feature_spaces(patients, tr
 
 
 def test_the_command_names_what_it_misses(capsys):
-    from medical_gans.cli import main
+    from medical_gans.cli.command import main
 
     assert main(["brain_lesion", "evaluate"]) == 2
     assert "--dataset_dir" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medical_gans.gan import DifferentiableAugmentation
+from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from medical_gans.errors import SettingError
-from medical_gans.gan import AdversarialStep
+from medical_gans.methods.gan import AdversarialStep
 from medical_gans.networks import nodule_discriminator, nodule_generator
 
 

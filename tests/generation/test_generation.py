@@ -10,15 +10,16 @@ import torch
 from generation.chest_phantom import chest_phantom
 from PIL import Image
 
-from medical_gans.checkpoints import WeightsCard, save_weights
-from medical_gans.cli import main
+from medical_gans.cli.command import main
 from medical_gans.errors import SettingError
-from medical_gans.generation import NoduleInference, NodulePlacement, NoduleWalk, requested_samples
-from medical_gans.generation.interpolation import spherical_interpolation
+from medical_gans.inference.nodules import NoduleInference, NoduleWalk, requested_samples
+from medical_gans.inference.nodules.interpolation import spherical_interpolation
+from medical_gans.inference.nodules.sampling import NoduleSampler, load_nodule_sampler
 from medical_gans.io import read_volume
 from medical_gans.io.nodules import read_patch, save_patch
 from medical_gans.networks import nodule_generator
-from medical_gans.sampling import NoduleSampler, load_nodule_sampler
+from medical_gans.studies.placement.placing import NodulePlacement
+from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 CLASSES = ("benign", "malignant", "indeterminate")
 NETWORK = {"size": 16, "latent_size": 8, "num_classes": 3, "width": 4, "upsampling": "nearest", "noise": False}

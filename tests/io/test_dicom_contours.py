@@ -13,21 +13,18 @@ from matplotlib.path import Path as Polygon
 
 from medical_gans.errors import InputError
 from medical_gans.io import Volume, read_volume
-from medical_gans.io.dicom_contours import (
+from medical_gans.io.dicom.carrying import carry_structure_set, find_structure_sets
+from medical_gans.io.dicom.ct import write_ct_series
+from medical_gans.io.dicom.masks import dicom_structure_names, read_dicom_structure
+from medical_gans.io.dicom.polygons import area, filled, outlines
+from medical_gans.io.dicom.segmentation import read_segmentation, write_segmentation
+from medical_gans.io.dicom.structure_set import (
     Structure,
-    carry_structure_set,
-    dicom_structure_names,
-    find_structure_sets,
-    read_dicom_structure,
-    read_segmentation,
     read_structure_set,
     structure_from_mask,
     structure_mask,
-    write_segmentation,
     write_structure_set,
 )
-from medical_gans.io.dicom_contours.polygons import area, filled, outlines
-from medical_gans.io.dicom_ct import write_ct_series
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 SHAPE = (24, 20, 6)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from medical_gans.errors import InputError, OutputError
 from medical_gans.io import read_volume
-from medical_gans.io.dicom_ct import CtSeries, series, write_ct_series
-from medical_gans.io.dicom_ct.grid import is_axial
+from medical_gans.io.dicom import ct as series
+from medical_gans.io.dicom.ct import CtSeries, write_ct_series
+from medical_gans.io.dicom.ct_grid import is_axial
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 OBLIQUE = (0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997)

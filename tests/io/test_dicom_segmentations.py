@@ -10,12 +10,8 @@ import pytest
 
 from medical_gans.errors import InputError
 from medical_gans.io import read_volume
-from medical_gans.io.dicom_contours import (
-    read_segmentation,
-    structure_from_mask,
-    write_segmentation,
-    write_structure_set,
-)
+from medical_gans.io.dicom.segmentation import read_segmentation, write_segmentation
+from medical_gans.io.dicom.structure_set import structure_from_mask, write_structure_set
 
 ORIENTATIONS = {"axial": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "oblique": (0.0, 0.8, 0.6, 0.0, 0.6, -0.8)}
 NAMES = {1: "ring", 3: "block"}

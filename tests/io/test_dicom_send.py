@@ -15,8 +15,8 @@ import pytest
 
 from medical_gans.errors import SettingError, UserError
 from medical_gans.io import read_volume
-from medical_gans.io.dicom_ct import write_ct_series
-from medical_gans.io.dicom_send import parse_address, send_files
+from medical_gans.io.dicom.ct import write_ct_series
+from medical_gans.io.dicom.sending import parse_address, send_files
 
 HOST = "127.0.0.1"
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")

@@ -12,8 +12,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from medical_gans.errors import InputError
 from medical_gans.io import find_cases, list_series, read_series, read_volume
+from medical_gans.io.dicom.ct import write_ct_series
 from medical_gans.io.dicom.pixels import decoded_by_itk
-from medical_gans.io.dicom_ct import write_ct_series
 
 OBLIQUE = (0.9541666, -0.2080757, 0.2151061, 0.2785886, 0.880128, -0.3843997)
 TILT = np.tan(np.radians(12))
@@ -236,15 +236,15 @@ def test_compressed_slices_are_decoded_by_gdcm_and_by_simpleitk_alike(series, tm
 
 
 def test_without_a_plugin_simpleitk_decodes(series, monkeypatch):
-    from medical_gans.io.dicom import pixels
+    from medical_gans.io.dicom import pixels as dicom_pixels
 
     expected = read_volume(series[0]).array
 
     def none(path, **options):
         raise NotImplementedError
 
-    monkeypatch.setattr(pixels, "pixel_array", none)
-    monkeypatch.setattr(pixels, "_can_decode", lambda syntax: False)
+    monkeypatch.setattr(dicom_pixels, "pixel_array", none)
+    monkeypatch.setattr(dicom_pixels, "_can_decode", lambda syntax: False)
     assert np.array_equal(read_volume(series[0]).array, expected)
 
 
@@ -255,9 +255,9 @@ def test_a_syntax_that_nothing_decodes_is_named(write_series, monkeypatch):
         image["PixelData"].VR = "OB"
 
     folder, _ = write_series(change=packed)
-    from medical_gans.io.dicom import pixels
+    from medical_gans.io.dicom import pixels as dicom_pixels
 
-    monkeypatch.setattr(pixels, "_can_decode", lambda syntax: False)
+    monkeypatch.setattr(dicom_pixels, "_can_decode", lambda syntax: False)
     with pytest.raises(InputError, match=r"compressed as JPEG Lossless.*, which no installed codec decodes"):
         read_volume(folder)
 

@@ -5,13 +5,7 @@ import pytest
 from scipy import ndimage
 
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io import (
-    NodulePatches,
-    read_lung_patches,
-    read_nodules,
-    require_classes,
-    split_by_patient,
-)
+from medical_gans.io import NodulePatches, read_lung_patches, read_nodules, require_classes, split_by_patient
 from medical_gans.io.nodules import read_patch, save_patch
 
 

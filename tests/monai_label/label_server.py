@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from dicom_images import dicom_slice
 
-from medical_gans.checkpoints import WeightsCard, save_weights
 from medical_gans.io import save_volume
 from medical_gans.io.nodules import save_patch
+from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 APP = Path(__file__).resolve().parents[2] / "bundle" / "monai_label"
 CHANNELS = ["FLAIR"]

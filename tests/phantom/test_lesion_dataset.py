@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from medical_gans.errors import OutputError, SettingError
-from medical_gans.io.sequences import find_sequence_cases
+from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.phantom import Tissue, head, write_lesion_dataset
 from medical_gans.phantom.findings import STAGES
 from medical_gans.phantom.lesion_dataset import CHANNELS, lesion_patient

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from medical_gans.checkpoints import WeightsCard, save_weights
+from medical_gans.checks.quality import QualityGate, RealismCritic, load_gate, measure_limits
+from medical_gans.checks.quality.pictures import coloured
 from medical_gans.errors import InputError
+from medical_gans.inference.synthesis import CaseEvaluator, SliceSynthesis
 from medical_gans.io import Volume, find_cases, save_volume
 from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.phantom import write_dataset
-from medical_gans.quality import QualityGate, RealismCritic, load_gate, measure_limits
-from medical_gans.quality.pictures import coloured
 from medical_gans.report.views import CaseVolumes
-from medical_gans.synthesis import CaseEvaluator, SliceSynthesis
+from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 
 class LocalMean(nn.Module):

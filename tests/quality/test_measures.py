@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medical_gans.quality.measures import (
+from medical_gans.checks.quality.measures import (
     cut_areas,
     cut_outline,
     largest_void,

@@ -9,8 +9,8 @@ from scipy import ndimage
 from medical_gans.errors import InputError
 from medical_gans.io import Volume
 from medical_gans.phantom import head, simulate_ct
-from medical_gans.radiotherapy.agreement import check_hounsfield, check_place
-from medical_gans.radiotherapy.density import DensityTable
+from medical_gans.studies.radiotherapy.agreement import check_hounsfield, check_place
+from medical_gans.studies.radiotherapy.density import DensityTable
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medical_gans.errors import InputError
-from medical_gans.radiotherapy.density import COLUMNS, DensityTable
+from medical_gans.studies.radiotherapy.density import COLUMNS, DensityTable
 
 
 def test_the_shipped_table_gives_the_densities_of_the_literature():

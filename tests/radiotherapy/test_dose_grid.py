@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from medical_gans.errors import InputError
 from medical_gans.io import Volume
-from medical_gans.radiotherapy.dose_grid import DoseGrid
+from medical_gans.studies.radiotherapy.dose_grid import DoseGrid
 
 OBLIQUE = np.eye(4)
 OBLIQUE[:3, :3] = Rotation.from_euler("xyz", (12, -20, 33), degrees=True).as_matrix() * [1.0, 1.5, 2.5]

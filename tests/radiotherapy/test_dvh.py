@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from medical_gans.radiotherapy.dvh import (
+from medical_gans.studies.radiotherapy.dvh import (
     dose_mae,
     dose_to_volume,
     dvh_curve,

@@ -13,8 +13,8 @@ import pytest
 from medical_gans.errors import InputError, OutputError, SettingError, UserError
 from medical_gans.io import find_cases, save_volume
 from medical_gans.phantom import head, simulate_ct
-from medical_gans.radiotherapy import DoseEvaluation, DoseSources, evaluation, figures
-from medical_gans.radiotherapy import pictures as dose_pictures
+from medical_gans.studies.radiotherapy import DoseEvaluation, DoseSources, evaluation, figures
+from medical_gans.studies.radiotherapy import pictures as dose_pictures
 
 SPACING = 5.0
 
@@ -168,7 +168,8 @@ def test_a_structure_of_another_patient_is_refused(dataset, scanned):
 
 
 def test_a_structure_of_a_dicom_file_is_asked_for_by_name_on_the_grid_of_the_ct(dataset, scanned, monkeypatch):
-    from medical_gans.io import Volume, dicom_contours
+    from medical_gans.io import Volume
+    from medical_gans.io.dicom import masks
 
     asked = []
 
@@ -176,7 +177,7 @@ def test_a_structure_of_a_dicom_file_is_asked_for_by_name_on_the_grid_of_the_ct(
         asked.append((path, name, grid.array.shape))
         return Volume(grid.array > -300, grid.affine, path)
 
-    monkeypatch.setattr(dicom_contours, "read_dicom_structure", read)
+    monkeypatch.setattr(masks, "read_dicom_structure", read)
     case = find_cases(dataset, ["ct"])[0]
     for given in ("{case}/rs.dcm#Brain stem", "{case}/rs.dcm::Brain stem"):  # as typed, and as MONAI passes it on
         found = DoseSources(organs=[given]).read_organs(case)
@@ -225,7 +226,7 @@ def test_results_of_another_run_are_not_overwritten(dataset):
 def test_a_dose_is_drawn_over_the_ct_with_the_target_around_it(tmp_path, scanned):
     from matplotlib.image import imread
 
-    from medical_gans.radiotherapy.dose_grid import DoseGrid
+    from medical_gans.studies.radiotherapy.dose_grid import DoseGrid
 
     grid = DoseGrid((20, 24, 16), 4.0, np.zeros(3))
     target = grid.sphere(np.array([40.0, 48, 32]), 12)

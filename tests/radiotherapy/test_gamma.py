@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from medical_gans.errors import SettingError
-from medical_gans.radiotherapy import extra
-from medical_gans.radiotherapy.gamma import gamma_pass_rate
+from medical_gans.studies.radiotherapy import extra
+from medical_gans.studies.radiotherapy.gamma import gamma_pass_rate
 
 WITH = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("pymedphys", "numba")),

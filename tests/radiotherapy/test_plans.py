@@ -10,11 +10,11 @@ import pytest
 from medical_gans.errors import SettingError
 from medical_gans.io import Volume
 from medical_gans.phantom import head, simulate_ct
-from medical_gans.radiotherapy.density import DensityTable
-from medical_gans.radiotherapy.dose_grid import DoseGrid
-from medical_gans.radiotherapy.figures import DoseFigures, dose_figures
-from medical_gans.radiotherapy.plans import Beams, Plan
-from medical_gans.radiotherapy.water_equivalent import water_equivalent_depth
+from medical_gans.studies.radiotherapy.density import DensityTable
+from medical_gans.studies.radiotherapy.dose_grid import DoseGrid
+from medical_gans.studies.radiotherapy.figures import DoseFigures, dose_figures
+from medical_gans.studies.radiotherapy.plans import Beams, Plan
+from medical_gans.studies.radiotherapy.water_equivalent import water_equivalent_depth
 
 MISSING = [name for name in ("pyRadPlan", "pymedphys", "numba") if importlib.util.find_spec(name) is None]
 GRID_MM, PRESCRIPTION, CENTRE, RADIUS = 3.0, 2.0, (20.0, 10.0, 30.0), 15.0

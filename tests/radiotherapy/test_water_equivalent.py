@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medical_gans.radiotherapy.water_equivalent import water_equivalent_depth
+from medical_gans.studies.radiotherapy.water_equivalent import water_equivalent_depth
 
 SPACING = 2.0
 SIDES = {0: (1, -1), 90: (0, 0), 180: (1, 0), 270: (0, -1)}

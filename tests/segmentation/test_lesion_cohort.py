@@ -12,15 +12,21 @@ import torch
 from dicom_images import dicom_slice
 from torch import nn
 
-from medical_gans import cli
-from medical_gans.checkpoints import WeightsCard, save_weights
+from medical_gans.cli import command as cli
 from medical_gans.errors import InputError, SettingError, UserError
+from medical_gans.inference.lesions import (
+    LesionDicom,
+    LesionEvaluator,
+    LesionSegmentation,
+    TrainedSegmenter,
+    load_segmenter,
+)
+from medical_gans.inference.lesions import pictures as lesion_pictures
 from medical_gans.io import read_volume, save_volume
-from medical_gans.io.dicom_contours import read_dicom_structure
-from medical_gans.io.sequences import find_sequence_cases
+from medical_gans.io.dicom.masks import read_dicom_structure
+from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.networks import segmentation_network
-from medical_gans.segmentation import LesionDicom, LesionEvaluator, LesionSegmentation, TrainedSegmenter, load_segmenter
-from medical_gans.segmentation import pictures as lesion_pictures
+from medical_gans.training.checkpoints import WeightsCard, save_weights
 
 SHAPE = (24, 28, 16)
 OBLIQUE = np.array([[0.3, 0, 2.9, -20], [1.9, 0.1, -0.4, -30], [0.1, -2.4, 0.1, 60], [0, 0, 0, 1]])
@@ -198,7 +204,7 @@ def test_a_case_that_breaks_while_it_is_written_leaves_nothing(dataset, monkeypa
     def broken(self, *given):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("medical_gans.segmentation.one_case.LesionCase._draw", broken)
+    monkeypatch.setattr("medical_gans.inference.lesions.one_case.LesionCase._draw", broken)
     with pytest.raises(UserError, match="3 cases failed"):
         evaluator(dataset).run()
     out = dataset.parent / "out"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medical_gans.segmentation.lesions import COLUMNS, larger_lesions, lesion_table
+from medical_gans.inference.lesions.lesions import COLUMNS, larger_lesions, lesion_table
 
 # stored axes: superior, left, posterior; 2 x 1.5 x 0.5 mm
 AFFINE = np.array([[0, -1.5, 0, 40.0], [0, 0, -0.5, 12.0], [2, 0, 0, -7.0], [0, 0, 0, 1]])

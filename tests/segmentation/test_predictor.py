@@ -9,11 +9,11 @@ from monai.inferers import sliding_window_inference
 from torch import nn
 
 from medical_gans.errors import SettingError
+from medical_gans.inference.lesions import LesionSegmentation, label_map
+from medical_gans.inference.lesions.predictor import fitting_window
 from medical_gans.io import Volume
-from medical_gans.io.sequences import SequenceVolume
 from medical_gans.networks import MultiScaleSegmenter, segmentation_network
-from medical_gans.segmentation import LesionSegmentation, label_map
-from medical_gans.segmentation.predictor import fitting_window
+from medical_gans.transforms.sequences import SequenceVolume
 
 
 class Bright(nn.Module):

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from medical_gans.io.nodules import NodulePatches
-from medical_gans.turing_test import TuringStudy
-from medical_gans.turing_test.answers import checksum
-from medical_gans.turing_test.nodules import StudyNodules
+from medical_gans.studies.turing_test import TuringStudy
+from medical_gans.studies.turing_test.answers import checksum
+from medical_gans.studies.turing_test.nodules import StudyNodules
 
 CLASSES = ("benign", "malignant", "indeterminate")
 

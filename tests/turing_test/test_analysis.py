@@ -9,8 +9,8 @@ import pytest
 from turing_test.studies import answers_file, truthful, write_study
 
 from medical_gans.errors import InputError, OutputError, SettingError, UserError
-from medical_gans.turing_test import TuringAnalysis
-from medical_gans.turing_test.answers import checksum
+from medical_gans.studies.turing_test import TuringAnalysis
+from medical_gans.studies.turing_test.answers import checksum
 
 
 @pytest.fixture(scope="module")

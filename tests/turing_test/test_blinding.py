@@ -10,8 +10,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_predict
 from turing_test.studies import nodules, write_study
 
-from medical_gans.turing_test.page import grey_values
-from medical_gans.turing_test.study import blinded
+from medical_gans.studies.turing_test.page import grey_values
+from medical_gans.studies.turing_test.study import blinded
 
 OPTIONS = {"windows": [[-1000, 400]], "ask_malignancy": False, "notice": ""}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from turing_test.studies import answers_file, truthful
 
-from medical_gans.cli import main
+from medical_gans.cli.command import main
 
 NETWORK = {
     "preset": "resnet",
@@ -24,8 +24,8 @@ NETWORK = {
 @pytest.fixture(scope="module")
 def given(tmp_path_factory) -> Path:
     """A data set of 60 patients and the weights of a generator that was never trained."""
-    from medical_gans.checkpoints import WeightsCard, save_weights
     from medical_gans.networks import nodule_generator
+    from medical_gans.training.checkpoints import WeightsCard, save_weights
 
     folder = tmp_path_factory.mktemp("given")
     rng = np.random.default_rng(0)

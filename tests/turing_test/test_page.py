@@ -9,9 +9,9 @@ import pytest
 from turing_test.browser import Browser, missing_browser
 from turing_test.studies import answers_file, write_study
 
-from medical_gans.turing_test import TuringAnalysis
-from medical_gans.turing_test.answers import checksum, read_answers, read_key
-from medical_gans.turing_test.page import images_of_page
+from medical_gans.studies.turing_test import TuringAnalysis
+from medical_gans.studies.turing_test.answers import checksum, read_answers, read_key
+from medical_gans.studies.turing_test.page import images_of_page
 
 pytestmark = pytest.mark.skipif(missing_browser() is not None, reason=str(missing_browser()))
 

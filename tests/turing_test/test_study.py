@@ -10,10 +10,10 @@ from turing_test.studies import CLASSES, NoiseSampler, nodules, patches, write_s
 from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.io.nodules import split_by_patient
 from medical_gans.io.nodules.patch_files import save_patch
-from medical_gans.turing_test import TuringStudy
-from medical_gans.turing_test.inference_folder import choose_generated
-from medical_gans.turing_test.nodules import StudyNodules, check_alike, choose_real, counts_by_label, generate
-from medical_gans.turing_test.page import images_of_page
+from medical_gans.studies.turing_test import TuringStudy
+from medical_gans.studies.turing_test.inference_folder import choose_generated
+from medical_gans.studies.turing_test.nodules import StudyNodules, check_alike, choose_real, counts_by_label, generate
+from medical_gans.studies.turing_test.page import images_of_page
 
 
 def rng(seed: int = 0) -> np.random.Generator:

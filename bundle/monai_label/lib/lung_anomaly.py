@@ -11,12 +11,12 @@ import numpy as np
 
 from lib.points import clicked_points
 from lib.stage_task import Answer, StageTask
-from medical_gans.config_files import read_config
+from medical_gans.cli.config_files import read_config
+from medical_gans.cli.paths import configs_dir
 from medical_gans.errors import InputError
 from medical_gans.io import read_volume, save_volume
 from medical_gans.io.nodules import PATCH_AXES, check_inside, check_lung_ct, save_patch
 from medical_gans.io.nodules.ct_patches import patch_at
-from medical_gans.paths import configs_dir
 
 _PATCH = "patch"
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from medical_gans.config_files import settings_of
+from medical_gans.cli.config_files import settings_of
+from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.settings import nearest
 from medical_gans.errors import SettingError
-from medical_gans.paths import configs_dir
-from medical_gans.settings import nearest
 
 # fmt: off
 _OF_THE_SERVER = frozenset({

@@ -1,0 +1,233 @@
+"""The gate: how usual an MR and its synthetic CT are, as traffic lights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from medical_gans.checks.quality.checks import AMBER, GREEN, GREY, MEANING, RED, Check, upper_light, worst
+from medical_gans.checks.quality.limits import AMBER_BEYOND, RED_BEYOND, QualityLimits, Usual
+from medical_gans.checks.quality.measures import (
+    FOOT_AND_HEAD,
+    cut_areas,
+    cut_outline,
+    largest_void,
+    mahalanobis,
+    slice_quantiles,
+    tissue_figures,
+    uncertainty_figures,
+)
+from medical_gans.checks.quality.pictures import realism_sheet
+from medical_gans.checks.quality.realism import RealismCritic, RealismMap
+from medical_gans.io import Volume
+from medical_gans.report.views import CaseVolumes
+from medical_gans.transforms import body_mask
+
+Draw = Callable[[CaseVolumes, Path], Path]
+"""Draws a picture of a case to a file."""
+
+_CAPTION = (
+    "Where the synthetic CT looks unlike real CT to the critic: red below its limit, blue above. Position of each "
+    "slice, and the share of its patches below the limit. It was trained on damaged real CT: other faults it may miss."
+)
+_CUT_CM2 = (2.0, 20.0)
+_SPREAD_HU = (40.0, 80.0)
+_UNLIKE_SLICES = (0.15, 0.5)  # share of slices beyond the distance that 5 % of the training slices exceed
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the gate says of a case.
+
+    Attributes:
+        checks: in the order of the table.
+        realism: of the synthetic CT; None without a critic.
+        patch_score: below which a patch of it is unlike real CT.
+    """
+
+    checks: list[Check]
+    realism: RealismMap | None = None
+    patch_score: float = 0.0
+
+    @property
+    def light(self) -> str:
+        """The worst of all."""
+        return worst(self.checks)
+
+    def tables(self) -> dict[str, list[dict[str, str]]]:
+        """For the report: rows of text by heading."""
+        return {f"{MEANING} All together: {self.light}.": [check.row() for check in self.checks]}
+
+    def pictures(self) -> dict[str, tuple[Draw, str]]:
+        """For the report: how to draw, and a caption, by name."""
+        if self.realism is None or not len(self.realism.slices):
+            return {}
+        return {"realism": (partial(realism_sheet, self.realism, self.patch_score), _CAPTION)}
+
+    def warnings(self) -> list[str]:
+        """A sentence for each check that is amber or red."""
+        return [check.sentence() for check in self.checks if check.light in (AMBER, RED)]
+
+
+class QualityGate:
+    """Checks of an MR and its synthetic CT without a true CT.
+
+    Args:
+        limits: what is usual for the site; None leaves what depends on it unjudged.
+        critic: the CT discriminator; None leaves realism unjudged.
+    """
+
+    def __init__(self, limits: QualityLimits | None = None, critic: RealismCritic | None = None) -> None:
+        self.limits = limits
+        self.critic = critic
+
+    @classmethod
+    def beside(cls, weights: Path) -> QualityGate:
+        """With the limits and the critic that lie beside a generator's weights, as far as they do.
+
+        ``mr_to_ct_head.pt`` has its limits in ``mr_to_ct_head_quality.json`` and its critic in
+        ``critics/mr_to_ct_head.pt``: servers offer every weights file of a folder as a model.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        limits = weights.with_name(f"{weights.stem}_quality.json")
+        critic = weights.parent / "critics" / weights.name
+        return cls(
+            QualityLimits.read(limits) if limits.is_file() else None,
+            RealismCritic.load(critic) if critic.is_file() else None,
+        )
+
+    def __call__(self, mr: Volume, hounsfield: np.ndarray, standard_deviation: np.ndarray | None = None) -> Verdict:
+        """Judge a case.
+
+        Args:
+            mr: scanner units.
+            hounsfield: synthetic CT in HU on the grid of the MR.
+            standard_deviation: of its estimates in HU; None where there is one.
+        """
+        orientation = nibabel.io_orientation(mr.affine)
+        spacing = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
+        source, synthetic = (nibabel.apply_orientation(array, orientation) for array in (mr.array, hounsfield))
+        outline = body_mask(synthetic, spacing, "CT")
+        shown = body_mask(source, spacing, "MR")
+        body = outline | shown
+        realism = self.critic(synthetic, body, spacing) if self.critic is not None and body.any() else None
+        spread = None if standard_deviation is None else nibabel.apply_orientation(standard_deviation, orientation)
+        checks = [
+            self._field_of_view(shown, spacing),
+            *self._tissues(synthetic, outline),  # as the limits were measured on true CT
+            self._slices(source, body),
+            self._voids(source, body, spacing),
+            _uncertainty(spread, body),
+            self._realism(realism),
+        ]
+        judged = self.limits is not None and bool(self.limits.realism)
+        return Verdict(checks, realism if judged else None, self.limits.patch_score if self.limits else 0.0)
+
+    def _field_of_view(self, body: np.ndarray, spacing: tuple[float, ...]) -> Check:
+        name = "field of view"
+        if not body.any():
+            return Check(name, RED, "no body", "a body", "Check that the right file was chosen.")
+        areas = cut_areas(body, spacing)
+        sides = {side: area for side, area in areas.items() if side not in FOOT_AND_HEAD}
+        cut = ", ".join(f"{side} {area:.0f} cm2" for side, area in sides.items() if area >= 0.5)
+        ends = " and ".join(side for side in FOOT_AND_HEAD if areas[side] >= 0.5)
+        found = f"body cut at the side: {cut}" if cut else "body not cut at a side"
+        found += f"; it goes on at the {ends}" if ends else ""
+        advice = "Beams must not pass through what the picture does not show."
+        total, (amber, red) = sum(sides.values()), _CUT_CM2
+        if self.limits is None or not self.limits.cut_cm or max(self.limits.cut_cm) == 0:
+            return Check(name, upper_light(total, amber, red), found, f"amber {amber:g}, red {red:g} cm2", advice)
+        length, most = cut_outline(body, spacing), max(self.limits.cut_cm)
+        light = GREEN if total <= amber else AMBER if length <= most else RED
+        found += f"; {length:.1f} cm of the outline per slice" if cut else ""
+        return Check(name, light, found, f"amber {amber:g} cm2, red {most:.1f} cm per slice, as in training", advice)
+
+    def _tissues(self, hounsfield: np.ndarray, body: np.ndarray) -> Iterator[Check]:
+        found = tissue_figures(hounsfield, body)
+        for name in (*found, *(set(self.limits.tissue) - set(found) if self.limits else ())):
+            tissue, kind = name.split("_")
+            title = f"{tissue}: {'median HU' if kind == 'hu' else 'share of the body'}"
+            usual = self.limits.tissue.get(name) if self.limits else None
+            value = found.get(name)
+            if value is None:
+                yield Check(title, GREY, "there is none")
+            elif usual is None:
+                yield Check(title, GREY, _shown(value, kind))
+            else:
+                advice = "Compare this tissue with the MR in the pictures."
+                yield Check(title, usual.light(value), _shown(value, kind), _interval(usual, kind), advice)
+
+    def _slices(self, mr: np.ndarray, body: np.ndarray) -> Check:
+        name = "slices of the MR"
+        if self.limits is None:
+            return Check(name, GREY, "no limits for these weights")
+        shown, rows = slice_quantiles(mr, body)
+        if not len(shown):
+            return Check(name, RED, "no slice shows a body", "a body", "Check that the right file was chosen.")
+        mean, precision = np.array(self.limits.slice_mean), np.array(self.limits.slice_precision)
+        distance = mahalanobis(rows, mean, precision)
+        unlike = distance > self.limits.slice_distance[0]
+        light = upper_light(float(unlike.mean()), *_UNLIKE_SLICES)
+        if light == GREEN and distance.max() > 2 * self.limits.slice_distance[1]:
+            light = AMBER
+        found = f"{unlike.mean():.0%} of {len(shown)} slices unlike those of training"
+        if unlike.any():
+            found += f", most of all slice {int(shown[np.argmax(distance)]) + 1} from the foot"
+        limit = f"amber {_UNLIKE_SLICES[0]:.0%}, red {_UNLIKE_SLICES[1]:.0%}"
+        return Check(name, light, found, limit, "Look at these slices: contrast, artefact, anatomy.")
+
+    def _voids(self, mr: np.ndarray, body: np.ndarray, spacing: tuple[float, ...]) -> Check:
+        found = largest_void(mr, body, spacing)
+        if self.limits is None:
+            return Check("signal voids", GREY, f"{found:.1f} ml")
+        amber = max(self.limits.void_ml) + 1.0
+        advice = "Dark in the MR may be metal or air: the synthetic CT cannot know which."
+        return Check(
+            "signal voids", upper_light(found, amber, 3 * amber), f"largest {found:.1f} ml", _above(amber, "ml"), advice
+        )
+
+    def _realism(self, realism: RealismMap | None) -> Check:
+        name = "realism"
+        if realism is None or self.limits is None or not self.limits.realism:
+            return Check(name, GREY, "no critic for these weights")
+        share = realism.unusual(self.limits.patch_score)
+        usual, most = self.limits.realism
+        where = f", most of all in slice {realism.worst_slice(self.limits.patch_score) + 1} from the foot"
+        return Check(
+            name,
+            upper_light(share, usual, most),
+            f"{share:.0%} of the patches unlike real CT" + (where if share > usual else ""),
+            f"amber {usual:.0%}, red {most:.0%}",
+            "Look there for what no CT shows: invented bone, holes, blur.",
+        )
+
+
+def _uncertainty(standard_deviation: np.ndarray | None, body: np.ndarray) -> Check:
+    name = "uncertainty"
+    if standard_deviation is None:
+        return Check(name, GREY, "one estimate only; set flips, several planes or weights")
+    mean, high = uncertainty_figures(standard_deviation, body)
+    found = f"mean {mean:.0f} HU in the body, {high:.1%} above 100 HU"
+    limit = f"amber {_SPREAD_HU[0]:g}, red {_SPREAD_HU[1]:g} HU"
+    return Check(name, upper_light(mean, *_SPREAD_HU), found, limit, "Look at the picture of the standard deviation.")
+
+
+def _shown(value: float, kind: str) -> str:
+    return f"{value:.0f} HU" if kind == "hu" else f"{value:.1%}"
+
+
+def _interval(usual: Usual, kind: str) -> str:
+    (low, high), (lowest, highest) = usual.interval(AMBER_BEYOND), usual.interval(RED_BEYOND)
+    ends = [_shown(value, kind) for value in (low, high, lowest, highest)]
+    return f"green {ends[0]} to {ends[1]}, amber {ends[2]} to {ends[3]}"
+
+
+def _above(amber: float, unit: str) -> str:
+    return f"amber {amber:.1f}, red {3 * amber:.1f} {unit}"

@@ -1,0 +1,218 @@
+"""``medical-gans WORKFLOW STAGE --key value``: a thin, strict door to MONAI's bundle runner.
+
+Exit codes: 0 done, 2 something the user can mend (one sentence on stderr), 130 interrupted, 1 a bug of ours
+(with its traceback).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from medical_gans import __version__
+from medical_gans.cli import config_files
+from medical_gans.cli.command_line import arguments, check_value, command_help, general_help, stage_help
+from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.plain_errors import show_plainly, user_message
+from medical_gans.cli.settings import SEPARATOR, TRACKING_SETTINGS, has_id, nearest, setting_ids, shown
+from medical_gans.errors import SettingError
+
+PHANTOM_SETTINGS = [
+    config_files.Setting("output_dir", None, "new or empty folder for the data set"),
+    config_files.Setting("anatomy", "head", "head or limb"),
+    config_files.Setting("patients", 8, "number of patients; in the unpaired layout so many MR and so many CT"),
+    config_files.Setting("layout", "synthrad", "synthrad (MR and CT), unpaired, haemorrhage_source or _target"),
+    config_files.Setting("sequence", "T1w", "of the MR: T1w, T2w, FLAIR or PD"),
+    config_files.Setting("spacing", None, "mm, one number or three; null: 1.5, for limbs 3 between slices"),
+    config_files.Setting("seed", 0, "equal seeds give equal patients"),
+]
+
+
+@dataclass
+class Run:
+    """One run of a stage: its config, the overlays after it, and the values that replace theirs."""
+
+    stage: str
+    config: Path
+    overlays: list[Path] = field(default_factory=list)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    tracking: str | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    started = False
+    try:
+        action = _action(words)
+        started = True
+        action()
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # who read our output has gone, as in `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        show_plainly("medical-gans: interrupted.")
+        return 130
+    except Exception as error:
+        message = user_message(error)
+        if message is not None:
+            show_plainly(f"medical-gans: error: {message}", any_process=started)
+            return 2
+        traceback.print_exc()
+        show_plainly("medical-gans: this is a bug of medical-gans; please report it with the lines above.")
+        return 1
+
+
+def _action(words: list[str]) -> Callable[[], None]:
+    """What the words ask for, checked and ready to be called."""
+    if words == ["--version"]:
+        return partial(print, f"medical-gans {__version__}")
+    wants_help = any(word in ("-h", "--help") for word in words)
+    names = [word for word in words[:2] if not word.startswith("-")]
+    stages = config_files.stages()
+    if not names:
+        return partial(print, general_help(stages))
+    workflow = names[0]
+    if workflow == "phantom":
+        about = "Writes patients with known truth."
+        if wants_help:
+            return partial(print, command_help("medical-gans phantom", about, PHANTOM_SETTINGS))
+        return partial(_write_phantom, _phantom_settings(words[1:]))
+    if workflow not in stages:
+        known = [*stages, "phantom"]
+        near = nearest(workflow, known)
+        raise SettingError(f"unknown workflow '{workflow}'{near}; there are {', '.join(known)}.")
+    files = stages[workflow]
+    if len(names) == 1:
+        if wants_help:
+            return partial(print, general_help({workflow: files}))
+        raise SettingError(f"give a stage of {workflow}: {', '.join(files)}.")
+    stage = names[1]
+    if stage not in files:
+        near = nearest(stage, files)
+        raise SettingError(f"{workflow} has no stage '{stage}'{near}; there are {', '.join(files)}.")
+    if wants_help:
+        return partial(print, stage_help(workflow, stage, files[stage]))
+    return partial(_run, plan_run(stage, files[stage], words[2:]))
+
+
+def plan_run(stage: str, config: Path, words: Sequence[str]) -> Run:
+    """Check a command line against the config of the stage and its overlays.
+
+    Raises:
+        SettingError: unknown setting, value of the wrong kind, overlay that does not exist.
+    """
+    run = Run(stage, config)
+    given = arguments(words)
+    for name, text in given:
+        if name == "config_file":
+            run.overlays += [_overlay(part) for part in _required_text(name, text).split(",")]
+        elif name == "tracking":
+            run.tracking = _tracking(_required_text(name, text))
+    contents = [_nested(config_files.read_config(path)) for path in (config, *run.overlays)]
+    known = [name for content in contents for name in setting_ids(content)]
+    for name, text in given:
+        if name in ("config_file", "tracking"):
+            continue
+        if run.tracking and name in TRACKING_SETTINGS:
+            run.overrides[name] = check_value(name, text, None)
+            continue
+        holders = [content for content in contents if has_id(content, name)]
+        if not holders:
+            raise SettingError(f"{config.stem} has no setting '{shown(name)}'{nearest(name, known)}.")
+        run.overrides[name] = check_value(name, text, _entry(holders[-1], name))
+    folder = run.overrides.get("output_dir", "$")
+    if run.tracking and not folder.startswith("$"):
+        run.overrides["output_dir"] = f"${folder!r}"  # MONAI's tracking appends to it as to an expression
+    return run
+
+
+def _run(run: Run) -> None:
+    from monai.bundle import ConfigWorkflow
+
+    folder = run.config.parent
+    workflow = ConfigWorkflow(
+        config_file=[str(path) for path in (run.config, *run.overlays)],
+        meta_file=str(folder / "metadata.json"),
+        logging_file=str(folder / "logging.conf"),
+        workflow_type="train" if run.stage == "train" else "infer",
+        tracking=run.tracking,
+        **run.overrides,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def _phantom_settings(words: Sequence[str]) -> dict[str, Any]:
+    values = {setting.name: setting.default for setting in PHANTOM_SETTINGS}
+    for name, text in arguments(words):
+        if name not in values:
+            raise SettingError(f"unknown setting '{name}' of phantom{nearest(name, values)}.")
+        values[name] = check_value(name, text, values[name])
+    if values["output_dir"] is None:
+        raise SettingError("phantom needs a folder to write to: --output_dir FOLDER.")
+    return values
+
+
+def _write_phantom(values: dict[str, Any]) -> None:
+    from medical_gans.phantom import write_dataset, write_lesion_dataset
+
+    folder, layout = Path(values["output_dir"]), values["layout"]
+    if layout in ("haemorrhage_source", "haemorrhage_target"):
+        # heads by two scanners with several sequences each: what brain_lesion adapts between
+        spacing = {} if values["spacing"] is None else {"spacing": values["spacing"]}
+        domain = layout.removeprefix("haemorrhage_")
+        write_lesion_dataset(folder, values["patients"], values["seed"], domain=domain, **spacing)
+    else:
+        write_dataset(folder, **{name: value for name, value in values.items() if name != "output_dir"})
+    print(f"Phantom data set written to {folder}")
+
+
+def _overlay(name: str) -> Path:
+    """A config given by its path, or by its bare name among ours."""
+    for path in (Path(name), configs_dir() / name, configs_dir() / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    ours = ", ".join(path.name for path in config_files.overlays())
+    raise SettingError(f"there is no config {name}; give a path, or one of ours: {ours}.")
+
+
+def _tracking(name: str) -> str:
+    if name == "mlflow" and importlib.util.find_spec("mlflow") is None:
+        raise SettingError("--tracking mlflow needs mlflow: pip install 'medical-gans[tracking]'.")
+    return name
+
+
+def _required_text(name: str, text: str | None) -> str:
+    if text is None:
+        raise SettingError(f"--{name} needs a value.")
+    return text
+
+
+def _nested(content: dict[str, Any]) -> dict[str, Any]:
+    """Write ``a#b: value`` of an overlay as ``a: {b: value}``, so that its ids can be looked up."""
+    nested: dict[str, Any] = {}
+    for key, value in content.items():
+        *sections, last = key.removeprefix("+").replace("#", SEPARATOR).split(SEPARATOR)
+        section = nested
+        for name in sections:
+            section = section.setdefault(name, {}) if isinstance(section, dict) else {}
+        if isinstance(section, dict):
+            section[last] = value
+    return nested
+
+
+def _entry(content: Any, name: str) -> Any:
+    for key in name.split(SEPARATOR):
+        content = content[int(key) if isinstance(content, list) else key]
+    return content

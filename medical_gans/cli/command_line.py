@@ -1,0 +1,199 @@
+"""Words of a command line to checked values, and configs to help texts."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medical_gans.cli.config_files import WORKFLOWS, Setting, description, overlays, settings_of
+from medical_gans.cli.settings import SEPARATOR
+from medical_gans.errors import SettingError
+
+_TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+_COLUMN = 36  # where the meanings begin
+_NOTHING = ("none", "null")
+_TAKES_FILES = frozenset({"analyse"})
+_SEE_HELP = "list the settings of a stage: medical-gans WORKFLOW STAGE --help"
+
+
+def arguments(words: Sequence[str]) -> list[tuple[str, str | None]]:
+    """``--key value`` and ``--key=value`` as (id, text); a key on its own has the text ``None``.
+
+    A setting that takes files takes several words as a list: what a shell makes of ``--analyse answers/*.json``.
+
+    Raises:
+        SettingError: a word that belongs to no key, or a key given twice.
+    """
+    found: list[tuple[str, str | None]] = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise SettingError(f"'{word}' belongs to no setting: write --key value; {_SEE_HELP}.")
+        key, has_equals, text = word[2:].partition("=")
+        name = key.replace("-", "_").replace("#", SEPARATOR)
+        if name != "config_file" and any(name == earlier for earlier, _ in found):
+            raise SettingError(f"--{key} is given twice.")
+        if has_equals:
+            found.append((name, text))
+        elif remaining and not remaining[0].startswith("--"):
+            values = [remaining.pop(0)]
+            while name in _TAKES_FILES and remaining and not remaining[0].startswith("--"):
+                values.append(remaining.pop(0))
+            found.append((name, values[0] if len(values) == 1 else repr(values)))
+        else:
+            found.append((name, None))
+    return found
+
+
+def check_value(name: str, text: str | None, default: Any) -> Any:
+    """The value that a text stands for, of the kind that the default in the config tells.
+
+    Expressions (``$...``) and references (``@...``, ``%...``) go to MONAI as they are. Where the default is
+    nothing or an expression, the text is read as a Python literal or list if it is one; a name that ends in
+    ``_dir``, ``_file`` or ``_path`` is always text.
+
+    Raises:
+        SettingError: the text does not stand for a value of that kind.
+    """
+    shown = f"--{name.replace(SEPARATOR, '#')}"
+    if text is None:
+        if isinstance(default, bool):
+            return True
+        raise SettingError(f"{shown} needs a value.")
+    if text.startswith(("$", "@", "%")):
+        return text
+    if isinstance(default, bool):
+        return _truth(shown, text)
+    if isinstance(default, int):
+        return _number(shown, text, whole=True)
+    if isinstance(default, float):
+        return _number(shown, text, whole=False)
+    if isinstance(default, list):
+        return _list(shown, text, default)
+    if isinstance(default, Mapping):
+        raise SettingError(f"{shown} is a section; set one of its entries: {', '.join(map(str, default))}.")
+    if default == "auto" and text.casefold() in ("true", "false"):  # auto stands between the two
+        return _truth(shown, text)
+    is_expression = isinstance(default, str) and default.startswith(("$", "@", "%"))
+    if name.endswith(("_dir", "_file", "_path")) or (isinstance(default, str) and not is_expression):
+        return text
+    return _literal(text)
+
+
+def general_help(stages: Mapping[str, Mapping[str, Path]]) -> str:
+    """The workflows and their stages."""
+    lines = ["usage: medical-gans WORKFLOW STAGE --key value ...", ""]
+    for workflow, files in stages.items():
+        lines.append(f"{workflow}: {WORKFLOWS[workflow]}")
+        lines += _table([(f"  {stage}", description(path)) for stage, path in files.items()])
+        lines.append("")
+    lines += [
+        "phantom: patients with known truth, to try things on",
+        "",
+        "medical-gans WORKFLOW STAGE --help   the settings of a stage",
+        "medical-gans --version",
+    ]
+    return "\n".join(lines)
+
+
+def stage_help(workflow: str, stage: str, config: Path) -> str:
+    """The settings of a stage with their defaults and meanings."""
+    ours = [path.name for path in overlays()]
+    of_the_command = [
+        (
+            "  --config_file FILE",
+            f"read after the stage's own config: {', '.join([*ours, 'a file of yours'])}",
+        ),
+        ("  --tracking mlflow", "record the run with MLflow"),
+    ]
+    text = command_help(f"medical-gans {workflow} {stage}", description(config), settings_of(config))
+    return "\n".join(
+        [
+            text,
+            "",
+            "for every stage:",
+            *_table(of_the_command),
+            "",
+            f"Entries inside sections: --section#entry value. All of them: {config}",
+        ]
+    )
+
+
+def command_help(command: str, about: str, settings: Sequence[Setting]) -> str:
+    """Usage, description and settings of one command."""
+    lines = [f"usage: {command} --key value ...", "", *textwrap.wrap(about, _width())]
+    for heading, group in itertools.groupby(settings, key=lambda setting: setting.heading):
+        rows = [(f"  --{one.name} {_as_typed(one.default)}", one.comment) for one in group]
+        lines += ["", f"{heading or 'settings with their defaults'}:", *_table(rows)]
+    return "\n".join(lines)
+
+
+def _truth(shown: str, text: str) -> bool:
+    if text.lower() not in _TRUTH:
+        raise SettingError(f"{shown} is {text!r}; it must be true or false.")
+    return _TRUTH[text.lower()]
+
+
+def _number(shown: str, text: str, whole: bool) -> int | float:
+    value = _literal(text)
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise SettingError(f"{shown} is {text!r}; it must be a {'whole ' if whole else ''}number.")
+    return value
+
+
+def _list(shown: str, text: str, default: list[Any]) -> list[Any]:
+    value = _literal(text)
+    if isinstance(value, str) and "," in value:
+        value = _literal(f"[{text}]")
+    if not isinstance(value, list | tuple):
+        raise SettingError(f"{shown} is {text!r}; it must be a list like {_as_typed(default)}.")
+    if any(map(_is_number, default)) and not all(item is None or _is_number(item) for item in value):
+        raise SettingError(f"{shown} is {text!r}; it must be a list of numbers like {_as_typed(default)}.")
+    return list(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in _NOTHING:
+        return None
+    if text.lower() in ("true", "false"):
+        return _TRUTH[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        is_list = text.startswith("[") and text.endswith("]")
+        return [_literal(item.strip()) for item in text[1:-1].split(",")] if is_list else text
+
+
+def _as_typed(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(_as_typed(item) for item in value)}]"
+    return str(value)
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Two columns, the second wrapped to the width of the terminal."""
+    for left, right in rows:
+        wrapped = textwrap.wrap(right, max(_width() - _COLUMN, 30)) or [""]
+        if len(left) > _COLUMN - 2:
+            yield left
+            left = ""
+        yield f"{left:<{_COLUMN}}{wrapped[0]}".rstrip()
+        yield from (" " * _COLUMN + line for line in wrapped[1:])
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size((100, 24)).columns, 110)

@@ -1,0 +1,200 @@
+"""The check that a run has the settings its user meant.
+
+MONAI takes any override: ``--max_epoch 3`` adds an entry that nothing reads, and the run trains for the
+default number of epochs. So each of our configs begins its ``initialize`` with
+
+    - _target_: medical_gans.cli.settings.check_settings
+
+A setting is known when something reads it: another entry refers to it, or it is one of MONAI's own names.
+This needs no list to be kept, and holds for overlays, for copied and renamed configs, and however the run
+was started.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import pydoc
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from medical_gans.cli.plain_errors import replace_tracebacks_by_messages
+from medical_gans.errors import SettingError
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
+SEPARATOR = "::"
+_REFERENCE = re.compile(rf"@\w*(?:{SEPARATOR}\w*)*")
+
+# Read by MONAI itself: the entry points, the properties of a bundle, and what `--tracking mlflow` adds.
+TRACKING_SETTINGS = frozenset({"tracking_uri", "experiment_name", "run_name", "save_execute_config"})
+READ_BY_MONAI = (
+    frozenset({"_meta_", "imports", "initialize", "run", "finalize", "is_not_rank0"})
+    | {"bundle_root", "dataset_dir", "output_dir", "device", "network_def", "val_interval"}
+    | TRACKING_SETTINGS
+)
+
+
+def check_settings() -> None:
+    """Refuse a setting that nothing reads and an argument that its component does not have.
+
+    To be called from the ``initialize`` list of a config.
+
+    Raises:
+        SettingError: names each unknown setting and the nearest known name.
+    """
+    replace_tracebacks_by_messages()
+    parser = _parser_of_this_run()
+    config = parser.get()
+    unused = unused_settings(config)
+    known = [name for name in setting_ids(config) if name not in unused]
+    problems = [f"unknown setting '{shown(name)}'{nearest(name, known)}" for name in unused]
+    for name, arguments in unknown_arguments(config, parser):
+        own = [f"{name.rpartition(SEPARATOR)[0]}{SEPARATOR}{argument}" for argument in arguments]
+        problems.append(f"unknown setting '{shown(name)}'{nearest(name, own)}")
+    if problems:
+        raise SettingError("; ".join(problems) + ".")
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a value out of range, from the ``initialize`` list of a config::
+
+        - '$settings.require(@batch_size >= 1, f"batch_size is {@batch_size}; give 1 or more.")'
+
+    Raises:
+        SettingError: the condition does not hold.
+    """
+    if not condition:
+        raise SettingError(message)
+
+
+def unused_settings(config: Mapping[str, Any]) -> list[str]:
+    """Ids of the plain values that nothing refers to. What builds or runs something is not a plain value."""
+    read = set(_references(config))
+
+    def is_read(name: str) -> bool:
+        return any(
+            name == other or other.startswith(name + SEPARATOR) or name.startswith(other + SEPARATOR) for other in read
+        )
+
+    def unread(section: Mapping[str, Any], at: str) -> Iterator[str]:
+        for key, value in section.items():
+            name = _join(at, key)
+            if name in READ_BY_MONAI or is_component(value) or _is_list_of_steps(value):
+                continue
+            if isinstance(value, Mapping) and value:
+                yield from unread(value, name)
+            elif not is_read(name):
+                yield name
+
+    return list(unread(config, ""))
+
+
+def unknown_references(config: Mapping[str, Any]) -> list[str]:
+    """Ids that an entry refers to with ``@`` or ``%`` and that do not exist."""
+    return sorted({name for name in _references(config, macros=True) if not has_id(config, name)})
+
+
+def unknown_arguments(config: Any, parser: ConfigParser, at: str = "") -> Iterator[tuple[str, list[str]]]:
+    """(id, names of the arguments there are) of each entry that its ``_target_`` has no argument for."""
+    from monai.bundle import ConfigComponent
+
+    if is_component(config) and isinstance(config["_target_"], str):
+        target = ConfigComponent(config, locator=parser.locator).resolve_module_name()
+        arguments = [] if target.startswith("$") else _argument_names(target)
+        for key in config:
+            if arguments and key not in arguments and key not in ConfigComponent.non_arg_keys:
+                yield _join(at, key), arguments
+    for key, value in _items(config):
+        yield from unknown_arguments(value, parser, _join(at, key))
+
+
+def setting_ids(config: Any, at: str = "") -> list[str]:
+    """Ids of all entries of all sections, ``a::b`` for an entry ``b`` of ``a``; list items are left out."""
+    ids = []
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            ids += [_join(at, key), *setting_ids(value, _join(at, key))]
+    return ids
+
+
+def has_id(config: Any, name: str) -> bool:
+    """Whether ``a::b::0`` leads to an entry."""
+    for key in name.split(SEPARATOR):
+        entries = {str(entry): value for entry, value in _items(config)}
+        if key not in entries:
+            return False
+        config = entries[key]
+    return True
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"``, or nothing when no known name is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{shown(matches[0])}'?)" if matches else ""
+
+
+def shown(name: str) -> str:
+    """An id as it is typed: ``a#b``."""
+    return name.replace(SEPARATOR, "#")
+
+
+def is_component(value: Any) -> bool:
+    """Whether MONAI builds something from this entry."""
+    return isinstance(value, Mapping) and "_target_" in value
+
+
+def _is_list_of_steps(value: Any) -> bool:
+    return isinstance(value, list) and any(
+        is_component(item) or (isinstance(item, str) and item.startswith("$")) for item in value
+    )
+
+
+def _references(config: Any, at: str = "", macros: bool = False) -> Iterator[str]:
+    """Ids that the strings of a config refer to: ``@id``, in expressions anywhere; on request ``%id`` too."""
+    for key, value in _items(config):
+        yield from _references(value, _join(at, key), macros)
+    if not isinstance(config, str):
+        return
+    text = config.replace("#", SEPARATOR)
+    is_macro = macros and text.startswith("%")
+    found = _REFERENCE.findall(text) if text.startswith("$") or _REFERENCE.fullmatch(text) else []
+    for reference in [text] if is_macro else found:
+        name = reference[1:].lstrip(":")
+        levels_up = (len(reference) - 1 - len(name)) // len(SEPARATOR)
+        yield SEPARATOR.join([*at.split(SEPARATOR)[:-levels_up], name]) if levels_up else name
+
+
+def _argument_names(target: str) -> list[str]:
+    """Names of the arguments of a class or function; empty when they cannot be known."""
+    try:
+        parameters = inspect.signature(pydoc.locate(target)).parameters.values()  # type: ignore[arg-type]
+    except (TypeError, ValueError, pydoc.ErrorDuringImport):  # MONAI will say it better when it builds
+        return []
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return [] if takes_any else [parameter.name for parameter in parameters]
+
+
+def _parser_of_this_run() -> ConfigParser:
+    """The parser that is evaluating us. MONAI hands it to no component, so it is found among our callers."""
+    from monai.bundle import ConfigParser
+
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ConfigParser):
+            return caller
+        frame = frame.f_back
+    raise RuntimeError("check_settings belongs in the `initialize` list of a MONAI config.")
+
+
+def _items(config: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(config, Mapping):
+        return config.items()
+    return enumerate(config) if isinstance(config, list) else ()
+
+
+def _join(at: str, key: Any) -> str:
+    return f"{at}{SEPARATOR}{key}" if at else str(key)

@@ -1,0 +1,1 @@
+"""What a training step sees: views of slices, blocks, patches and lesions, as a function of (seed, epoch, index)."""

@@ -1,0 +1,259 @@
+"""Lung patches with and without a nodule, their split, and the views that networks train on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medical_gans.data.duplicates import near_duplicate_groups
+from medical_gans.data.epoch_views import EpochViews
+from medical_gans.errors import InputError, SettingError
+from medical_gans.io.formats import image_stem, image_suffix, visible_files
+from medical_gans.io.nodules import read_lung_patches, read_nodules
+from medical_gans.io.nodules.lidc import is_lidc
+from medical_gans.io.nodules.patch_files import read_patch
+from medical_gans.io.nodules.positions import find_table
+from medical_gans.io.nodules.resampling import check_extent, resampled
+from medical_gans.transforms import unit_to_window, window_to_unit
+
+LABELS_TABLE = "labels.csv"
+_LARGEST_PATCH = 4.0
+"""Edge of a file, in edges of a patch, from which it is taken for a whole CT."""
+UNDERSTOOD = (
+    "an .npz with image (uint8) and is_nodule; a folder of patches in HU (.nii.gz), with labels.csv (name, is_nodule) "
+    "where known; an .npz of nodules in HU; or a folder of CT series with a table of positions"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LungPatches:
+    """Patches, centred on whatever is to be judged.
+
+    Attributes:
+        hounsfield: ``(n, rows, columns)`` int16, clipped to the window.
+        is_nodule: ``(n,)`` int8: 1, 0, or -1 where unknown.
+        name: ``(n,)`` unique names, safe for file names.
+        spacing: mm along rows and columns; NaN where the source does not say.
+        window: HU that the network's range [-1, 1] stands for.
+    """
+
+    hounsfield: np.ndarray
+    is_nodule: np.ndarray
+    name: np.ndarray
+    spacing: tuple[float, float]
+    window: tuple[float, float]
+
+    def __len__(self) -> int:
+        return len(self.hounsfield)
+
+    def select(self, chosen: np.ndarray) -> LungPatches:
+        """Those patches that a mask or indices choose."""
+        return LungPatches(
+            self.hounsfield[chosen], self.is_nodule[chosen], self.name[chosen], self.spacing, self.window
+        )
+
+    def images(self) -> Tensor:
+        """``(n, 1, rows, columns)`` in [-1, 1]."""
+        return torch.from_numpy(window_to_unit(self.hounsfield, self.window))[:, None]
+
+    def hashes(self) -> list[str]:
+        """A short hash of each patch, by which one that was trained on is known again."""
+        return [hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest()[:12] for one in self.hounsfield]
+
+
+def read_patches(
+    dataset_dir: str | Path,
+    *,
+    size: int = 48,
+    spacing: float | None = 0.7,
+    window: Sequence[float] = (-1000.0, 400.0),
+) -> LungPatches:
+    """Every patch of a data set.
+
+    Args:
+        dataset_dir: see `UNDERSTOOD`.
+        size: voxels along each edge, cut about the centre.
+        spacing: mm that patches whose voxel size is known are brought to; None keeps their own.
+        window: HU that patches are clipped to; grey values 0 to 255 of an npz without HU are taken to span it.
+
+    Raises:
+        InputError: nothing usable is there.
+    """
+    low, high = (float(edge) for edge in window)
+    if not low < high:
+        raise SettingError(f"window is {list(window)}; give the lower and the upper HU.")
+    place = Path(dataset_dir).expanduser()
+    if not place.exists():
+        raise InputError(f"{place} does not exist. Give {UNDERSTOOD}.")
+    if place.is_dir() and len(archives := list(place.glob("*.npz"))) == 1:
+        place = archives[0]
+    if place.is_dir() and find_table(place) is None and not is_lidc(place):
+        return _read_folder(place, size, spacing, (low, high))
+    if place.suffix.lower() == ".npz" and _has_grey_values(place):
+        unit, nodule = read_lung_patches(place, size)
+        names = np.array([f"patch_{index:05d}" for index in range(len(unit))])
+        return LungPatches(
+            unit_to_window(unit, (low, high)), nodule.astype(np.int8), names, (float("nan"),) * 2, (low, high)
+        )
+    nodules = read_nodules(place, size=size, spacing=spacing, window=(low, high))
+    is_nodule = np.where(nodules.malignancy > 0, 1, -1).astype(np.int8)
+    edges = (nodules.spacing[0], nodules.spacing[1])
+    return LungPatches(nodules.hounsfield, is_nodule, nodules.name, edges, (low, high))
+
+
+def _has_grey_values(path: Path) -> bool:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return "is_nodule" in archive.files
+    except Exception:  # a damaged file is for the reader to explain
+        return False
+
+
+def _read_folder(folder: Path, size: int, spacing: float | None, window: tuple[float, float]) -> LungPatches:
+    """Single patches as NIfTI."""
+    files = [path for path in visible_files(folder) if image_suffix(path) in (".nii", ".nii.gz")]
+    if not files:
+        raise InputError(f"{folder} holds no patches. Give {UNDERSTOOD}.")
+    names = [image_stem(path) for path in files]
+    if len(set(names)) < len(names):
+        raise InputError(f"{folder} holds two patches called {max(names, key=names.count)}. Rename one.")
+    read = [_middle_patch(path, size, spacing, window) for path in files]
+    edges = np.array([edge for _, edge in read])
+    same = np.allclose(edges, edges[0], rtol=1e-3)
+    shown = (float(edges[0, 0]), float(edges[0, 1])) if same else (float("nan"),) * 2
+    labels = _labels(folder / LABELS_TABLE, names)
+    return LungPatches(np.stack([patch for patch, _ in read]), labels, np.array(names), shown, window)
+
+
+def _middle_patch(
+    path: Path, size: int, spacing: float | None, window: tuple[float, float]
+) -> tuple[np.ndarray, tuple[float, float]]:
+    hounsfield, edges = read_patch(path)
+    if hounsfield.ndim == 3:
+        hounsfield = hounsfield[..., hounsfield.shape[2] // 2]
+    target = (spacing, spacing) if spacing is not None else (edges[0], edges[1])
+    for length, old, new in zip(hounsfield.shape, edges, target, strict=False):
+        check_extent(length, size, new / old, old, path)
+        if length * old > _LARGEST_PATCH * size * new:
+            raise InputError(
+                f"{path} is {length * old:.0f} mm wide, but a patch has {size * new:.0f} mm: it looks like a whole CT. "
+                "Cut patches around what is to be judged, or add a table of positions (annotations.csv)."
+            )
+    clipped = np.clip(hounsfield, *window)[None]
+    made = resampled(clipped, edges[:2], size, target)[0]
+    return np.rint(made).astype(np.int16), target
+
+
+def _labels(table: Path, names: Sequence[str]) -> np.ndarray:
+    """``is_nodule`` of each name; -1 without a table or without an entry."""
+    if not table.is_file():
+        return np.full(len(names), -1, dtype=np.int8)
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"name", "is_nodule"} <= set(rows[0]):
+        raise InputError(f"{table} needs the columns name and is_nodule.")
+    wrong = sorted({row["is_nodule"] for row in rows} - {"0", "1", ""})
+    if wrong:
+        raise InputError(f"{table} has {wrong[0]!r} in is_nodule; give 0, 1, or nothing where unknown.")
+    known = {row["name"]: int(row["is_nodule"] or -1) for row in rows}
+    return np.array([known.get(name, -1) for name in names], dtype=np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class AnomalySplit:
+    """Sides of a data set with labels.
+
+    Attributes:
+        train: normal patches only.
+        validation: held-out normal patches and some nodules, by which settings and scores are chosen.
+        test: the rest, for nothing but the final figures.
+        left_out: nodules that are nearly a training patch.
+    """
+
+    train: LungPatches
+    validation: LungPatches
+    test: LungPatches
+    left_out: LungPatches
+
+
+def split_patches(
+    patches: LungPatches,
+    fractions: Sequence[float] = (0.6, 0.1, 0.3),
+    validation_nodules: float = 0.2,
+    seed: int = 0,
+) -> AnomalySplit:
+    """Split by groups of near-duplicates (`near_duplicate_groups`), since patches do not say whose they are.
+
+    Args:
+        patches: with labels; unlabelled ones take no part.
+        fractions: of the normal patches for training, validation and test.
+        validation_nodules: share of the nodules for validation; the others are test.
+        seed: draws another split.
+
+    Raises:
+        SettingError: the fractions are not three that add up to 1, or the share is not one.
+        InputError: a side has no normal patch.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not 0 <= validation_nodules <= 1:
+        raise SettingError(
+            f"split_fractions are {list(fractions)} and validation_nodules is {validation_nodules}; give three shares "
+            "that add up to 1, and one between 0 and 1."
+        )
+    group = near_duplicate_groups(patches.hounsfield)
+    rank = np.random.default_rng(seed).permutation(int(group.max(initial=-1)) + 1)[group]
+    normal, nodule = patches.is_nodule == 0, patches.is_nodule == 1
+    side = np.full(len(patches), -1)
+    if normal.any():
+        edges = np.quantile(rank[normal], np.cumsum(fractions[:2]))
+        side[normal] = np.digitize(rank[normal], edges, right=True)
+    if nodule.any():
+        edge = np.quantile(rank[nodule], validation_nodules)
+        side[nodule] = np.where(rank[nodule] <= edge, 1, 2)
+    for index in np.flatnonzero(nodule & np.isin(group, group[normal])):
+        own = side[normal & (group == group[index])]
+        side[index] = own[0] if own[0] > 0 else -1
+    found = [patches.select(np.flatnonzero(side == number)) for number in range(3)]
+    for name, share, one in zip(("training", "validation", "test"), fractions, found, strict=True):
+        if share > 0 and not (one.is_nodule == 0).any():
+            raise InputError(f"No normal patch (is_nodule = 0) is left for {name}. Give more of them.")
+    train, validation, test = found
+    return AnomalySplit(train, validation, test, left_out=patches.select(np.flatnonzero((side < 0) & nodule)))
+
+
+class NormalViews(EpochViews):
+    """Patches drawn at random, in one of the eight symmetries of a square, shifted by a few voxels.
+
+    Args:
+        patches: normal ones.
+        views_per_epoch: views drawn in one epoch.
+        symmetries: turn and mirror.
+        shift: largest shift in voxels; what enters repeats the border.
+        seed: of every random choice.
+    """
+
+    def __init__(
+        self, patches: LungPatches, *, views_per_epoch: int, symmetries: bool = True, shift: int = 2, seed: int = 0
+    ) -> None:
+        super().__init__(views_per_epoch, seed)
+        self.images = patches.images()
+        self.symmetries, self.shift = symmetries, shift
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """``image`` ``(1, rows, columns)`` in [-1, 1]."""
+        rng = self.random(index)
+        image = self.images[int(rng.integers(len(self.images)))]
+        if self.symmetries:
+            image = torch.rot90(image, int(rng.integers(4)), (1, 2))
+            image = image.flip(2) if rng.random() < 0.5 else image
+        for axis in (1, 2):
+            offset = int(rng.integers(-self.shift, self.shift + 1))
+            places = (torch.arange(image.shape[axis]) + offset).clamp(0, image.shape[axis] - 1)
+            image = image.index_select(axis, places)
+        return {"image": image.contiguous()}

@@ -1,0 +1,103 @@
+"""Last part of a training: what scores held-out normal patches get, and how well nodules stand out."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medical_gans.data.lung_patches import AnomalySplit
+from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_both
+from medical_gans.inference.anomaly.fitted import fit_score
+from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, quantiles
+from medical_gans.inference.anomaly.trained import detector_card
+from medical_gans.io.writing import check_writable, whole_file
+from medical_gans.networks.anomaly_detector import AnomalyDetector
+from medical_gans.training.checkpoints import save_weights
+from medical_gans.training.parallel import is_first_process
+
+logger = logging.getLogger(__name__)
+
+
+def reconstructed(detector: AnomalyDetector, images: Tensor, batch_size: int = 64) -> Tensor:
+    """Every patch as normal anatomy by the encoder, ``(n, 1, size, size)``."""
+    detector.eval()
+    with torch.inference_mode():
+        return torch.cat([detector(part) for part in images.split(batch_size)])
+
+
+class Calibration:
+    """Scores the validation patches and writes ``model.pt``, its card, and ``validation.csv``.
+
+    Where they hold nodules, the weights of the score ``fitted`` are fitted to them; its figure in ``validation.csv`` is
+    cross-validated.
+
+    The test patches are not touched: judge them once with ``medical-gans lung_nodule anomaly``.
+
+    Args:
+        detector: trained.
+        split: its validation side is scored, and told to the card with the training side.
+        output_dir: folder to write to.
+        network: arguments of the networks, for the card.
+        kappa: weight of the features in f-AnoGAN's score.
+        anogan_lambda: weight of the features in AnoGAN's score.
+        device: where the detector is.
+    """
+
+    def __init__(
+        self,
+        detector: AnomalyDetector,
+        split: AnomalySplit,
+        output_dir: str | Path,
+        *,
+        network: Mapping[str, Any],
+        kappa: float = 1.0,
+        anogan_lambda: float = 0.1,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.detector, self.split, self.network = detector, split, dict(network)
+        self.output_dir, self.device = Path(output_dir), torch.device(device)
+        self.kappa, self.anogan_lambda = kappa, anogan_lambda
+
+    def run(self) -> dict[str, Auc]:
+        """AUC of each score on the validation patches; empty where they hold no nodule.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        if not is_first_process():
+            return {}
+        check_writable(self.output_dir)
+        patches = self.split.validation
+        images = patches.images().to(self.device)
+        made = reconstructed(self.detector, images)
+        with torch.inference_mode():
+            scores = anomaly_scores(self.detector, images, made, kappa=self.kappa, anogan_lambda=self.anogan_lambda)
+        normal, fitted = patches.is_nodule == 0, None
+        if min(int(normal.sum()), int((~normal).sum())) > 1:
+            fitted, scores["fitted"] = fit_score(scores, patches.is_nodule)
+        known = quantiles({name: one[normal] for name, one in scores.items()})
+        card = detector_card(self.split, self.network, known, fitted)
+        save_weights(self.output_dir / "model.pt", self.detector)
+        card.save(self.output_dir / "model.pt")
+        figures = {}
+        if has_both(patches.is_nodule):
+            figures = {name: auc_with_interval(patches.is_nodule, one) for name, one in scores.items()}
+            self._write(figures, normal)
+            best = max(figures, key=lambda name: figures[name].value)
+            logger.info("Validation: AUC %s by %s; weights in %s.", figures[best], best, self.output_dir / "model.pt")
+        return figures
+
+    def _write(self, figures: Mapping[str, Auc], normal: np.ndarray) -> None:
+        with whole_file(self.output_dir / "validation.csv") as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["score", "auc", "low", "high", "nodules", "normal", "meaning"])
+            for name, auc in figures.items():
+                shown = [f"{value:.4f}" for value in auc]
+                writer.writerow([name, *shown, int((~normal).sum()), int(normal.sum()), SCORES[name]])

@@ -1,0 +1,1 @@
+"""One adversarial method per paper, to be read beside it."""

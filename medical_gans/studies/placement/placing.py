@@ -1,0 +1,178 @@
+"""A nodule placed into a CT, with its mask: training data for detection and segmentation."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medical_gans.errors import SettingError
+from medical_gans.inference.nodules.pictures import draw_placement
+from medical_gans.inference.nodules.samples import BOTH, requested_samples
+from medical_gans.inference.nodules.sampling import NoduleSampler
+from medical_gans.io import Volume, check_writable, read_volume, save_volume, whole_folder
+from medical_gans.io.nodules import PATCH_AXES, check_inside, check_lung_ct, position_in_ras, read_patch, save_patch
+from medical_gans.report import Manifest, input_hashes, write_results_page
+from medical_gans.studies.placement import NoduleBody, nodule_body, place_nodule
+
+logger = logging.getLogger(__name__)
+
+CONVENTIONS = ("RAS", "LPS")
+_LUNG_HU = -500.0  # where a nodule is placed, lung is below
+_WINDOW = (-1000.0, 400.0)
+
+
+class NodulePlacement:
+    """Places one nodule into one CT.
+
+    Written to `output_dir`: ``placed/ct.nii.gz`` (int16 HU on the grid of the CT, equal to it away from the nodule),
+    ``placed/mask.nii.gz``, ``placed/nodule.nii.gz`` (the patch), ``placed/nodule.json`` (place, size, class, origin),
+    ``placement.png``, ``report.html``, ``manifest.json``.
+
+    Args:
+        load_sampler: of the trained generator; not called where `patch` is given.
+        dataset_dir: CT, an image file or the folder of a DICOM series.
+        position: mm of the nodule's centre.
+        convention: of `position`: ``RAS`` (NIfTI: to the right, front, up) or ``LPS`` (DICOM, LUNA16, ITK: to the left,
+            back, up).
+        output_dir: folder for everything written.
+        weights: file that the sampler is loaded from.
+        patch: NIfTI of a patch that is placed in place of a generated one.
+        malignancy: class of the generated nodule; None for a generator without classes.
+        latent_seed: of the generated nodule; None takes the first one that `seed` draws.
+        truncation: keeps the latent numbers within minus and plus this; None for none.
+        seed: draws the latent seed.
+    """
+
+    def __init__(
+        self,
+        load_sampler: Callable[[], NoduleSampler],
+        dataset_dir: str | Path,
+        position: Sequence[float],
+        output_dir: str | Path,
+        *,
+        weights: str | Path,
+        convention: str = "RAS",
+        patch: str | Path | None = None,
+        malignancy: str | None = "malignant",
+        latent_seed: int | None = None,
+        truncation: float | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        if convention.upper() not in CONVENTIONS:
+            raise SettingError(f"convention is {convention!r}; choose {' or '.join(CONVENTIONS)}.")
+        if len(position) != 3 or not np.isfinite(np.asarray(position, dtype=np.float64)).all():
+            raise SettingError(f"position is {list(position)}; give three numbers in mm, such as [-60, 12, -150].")
+        if malignancy not in (*BOTH, None):
+            raise SettingError(f"malignancy is {malignancy!r}; choose {' or '.join(BOTH)}, or null without classes.")
+        self.load_sampler = load_sampler
+        self.dataset_dir = Path(dataset_dir)
+        self.position = position_in_ras(position, convention)
+        self.output_dir = Path(output_dir)
+        self.weights, self.patch = Path(weights), None if patch is None else Path(patch)
+        self.malignancy, self.latent_seed, self.truncation, self.seed = malignancy, latent_seed, truncation, seed
+        settings = {
+            "position": list(position),
+            "convention": convention.upper(),
+            "patch": self.patch,
+            "malignancy": malignancy,
+            "latent_seed": latent_seed,
+            "truncation": truncation,
+        }
+        self.manifest = Manifest("lung_nodule", "place", settings=settings, seed=seed, device=device)
+
+    def run(self) -> None:
+        """Place the nodule and write everything.
+
+        Raises:
+            InputError: CT or patch cannot be used, the position is outside the CT, or the nodule reaches beyond it.
+            SettingError: class, truncation or latent seed is out of range.
+            OutputError: results cannot be written.
+        """
+        with self.manifest.timed("reading"):
+            volume = read_volume(self.dataset_dir)
+            check_lung_ct(volume)
+            index = check_inside(volume, self.position)
+            nodule, spacing, origin = self._nodule()
+        with self.manifest.timed("placing"):
+            body = nodule_body(nodule, spacing)
+            placed, mask = place_nodule(volume.array, volume.affine, body, list(self.position), PATCH_AXES)
+        warnings = _warnings(volume, mask)
+        facts = self._facts(volume, mask, body, index) | origin
+        check_writable(self.output_dir)
+        with self.manifest.timed("writing"):
+            with whole_folder(self.output_dir / "placed") as folder:
+                save_volume(folder / "ct.nii.gz", placed, volume.affine)
+                save_volume(folder / "mask.nii.gz", mask, volume.affine)
+                save_patch(folder / "nodule.nii.gz", nodule, spacing)
+                (folder / "nodule.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            draw_placement(volume.array, placed, mask, volume.affine, _WINDOW, self.output_dir / "placement.png")
+        self._report(facts, warnings)
+
+    def _nodule(self) -> tuple[np.ndarray, tuple[float, ...], dict[str, Any]]:
+        """HU, voxel size (mm), and where the nodule comes from."""
+        self.manifest.inputs = input_hashes(self.dataset_dir, self.patch, dataset_dir=self.dataset_dir)
+        if self.patch is not None:
+            hounsfield, spacing = read_patch(self.patch)
+            return hounsfield, spacing, {"patch": self.patch.name}
+        sampler = self.load_sampler()
+        self.manifest.add_weights(self.weights)
+        chosen = None if self.latent_seed is None else [self.latent_seed]
+        sample = requested_samples(sampler, self.malignancy, 1, self.seed, chosen)[0]
+        made = sampler.decode(sampler.latent(sample.latent_seed, self.truncation), sample.label)
+        origin = {"latent_seed": sample.latent_seed, "class": sample.malignancy, "truncation": self.truncation}
+        return made, sampler.spacing, origin
+
+    def _facts(self, volume: Volume, mask: np.ndarray, body: NoduleBody, index: np.ndarray) -> dict[str, Any]:
+        voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
+        return {
+            "position_ras_mm": [round(float(value), 3) for value in self.position],
+            "position_lps_mm": [round(float(value), 3) for value in position_in_ras(list(self.position), "LPS")],
+            "voxel": [round(float(value), 2) for value in index],
+            "diameter_mm": round(body.diameter, 2),
+            "mask_voxels": int(mask.sum()),
+            "mask_mm3": round(float(mask.sum()) * voxel, 1),
+        }
+
+    def _report(self, facts: dict[str, Any], warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            logger.warning("%s", warning)
+            self.manifest.add_warning(warning)
+        position = ", ".join(f"{value:g}" for value in facts["position_ras_mm"])
+        write_results_page(
+            self.output_dir / "report.html",
+            "A nodule placed into a CT",
+            sentences=[
+                f"A nodule of {facts['diameter_mm']:.1f} mm, with its centre at {position} mm (RAS: to the right, "
+                "front, up). The folder placed holds the CT with the nodule, its mask and the patch; away from the "
+                "nodule the CT is as it was."
+            ],
+            sections=[
+                (
+                    "placement.png",
+                    f"Three planes through the nodule; {_WINDOW[0]:g} HU is black, {_WINDOW[1]:g} white. "
+                    "R, L, A, P, S, I: right, left, anterior, posterior, superior, inferior.",
+                )
+            ],
+            warnings=warnings,
+            settings={**self.manifest.settings, **facts},
+        )
+        self.manifest.write(self.output_dir)
+        logger.info("The CT with the nodule is in %s; begin with its report.html.", self.output_dir)
+
+
+def _warnings(volume: Volume, mask: np.ndarray) -> list[str]:
+    warnings = []
+    if not mask.any():
+        warnings.append("No voxel of the CT is nodule by half: its voxels are large against the nodule.")
+    elif (around := float(np.mean(volume.array[mask]))) > _LUNG_HU:
+        warnings.append(
+            f"The CT has {around:.0f} HU on average where the nodule is: the position does not lie in the lung. "
+            "Check the position and its convention."
+        )
+    return warnings

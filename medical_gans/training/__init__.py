@@ -1,0 +1,1 @@
+"""The trainer of every workflow: epochs, resume, alarms, checkpoints, schedules, validation."""

@@ -1,0 +1,107 @@
+"""What happens to intensities between a file and a network.
+
+The network side is unit-free, in [-1, 1]; the file side is HU for CT and scanner units for MR.
+Both directions are plain functions of arrays, shared by training, synthesis and evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+if TYPE_CHECKING:
+    import torch
+
+AIR_HU = -1024.0
+HOUNSFIELD_KNOTS = ((-1024.0, -1.0), (-200.0, -0.5), (200.0, 0.3), (2400.0, 1.0))
+"""(HU, unit) corners of the encoding. Soft tissue, where fat and muscle lie only 150 HU apart,
+gets five times the slope of air and bone, so that losses in unit space see it."""
+
+MR_CEILING = 1.25
+"""MR values up to this multiple of the reference intensity fit into [-1, 1]; brighter ones saturate."""
+
+_BODY_THRESHOLD = {"MR": 0.12, "CT": -400.0}
+_MASK_SPACING_MM = 2.0
+_SECOND_LIMB = 0.1
+
+
+def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR") -> np.ndarray:
+    """Body of a patient: largest connected object above air, closed, holes filled slice by slice.
+
+    In an MR a second limb counts as well: every object of a tenth of the largest one's size. In a CT such an object
+    may be the couch. The mask is found on a grid of about 2 mm, so that its cost does not grow with resolution.
+
+    Args:
+        array: volume ``(x, y, z)``, HU for CT, any scale for MR.
+        spacing: voxel size in mm.
+        modality: ``"MR"`` (threshold relative to the 99th percentile) or ``"CT"`` (threshold in HU).
+
+    Returns:
+        Boolean array of the same shape; all False when nothing is above the threshold.
+    """
+    steps = [max(1, round(_MASK_SPACING_MM / s)) for s in spacing]
+    coarse = np.asarray(array[tuple(slice(None, None, s) for s in steps)], dtype=np.float32)
+    if modality == "CT":
+        above = coarse > _BODY_THRESHOLD["CT"]
+    else:
+        above = coarse > max(_BODY_THRESHOLD["MR"] * float(np.percentile(coarse, 99.5)), 0.0)
+    above = ndimage.binary_opening(above, iterations=1) if min(above.shape) > 4 else above
+    labels, count = ndimage.label(above)
+    if count == 0:
+        return np.zeros(array.shape, dtype=bool)
+    sizes = np.bincount(labels.ravel())[1:]
+    kept = np.flatnonzero(sizes >= (_SECOND_LIMB if modality == "MR" else 1.0) * sizes.max()) + 1
+    body = ndimage.binary_closing(np.pad(np.isin(labels, kept), 4), iterations=3)[4:-4, 4:-4, 4:-4]
+    for k in range(body.shape[2]):
+        body[:, :, k] = ndimage.binary_fill_holes(body[:, :, k])
+    index = [np.minimum(np.arange(n) // s, c - 1) for n, s, c in zip(array.shape, steps, coarse.shape, strict=True)]
+    return body[np.ix_(*index)]
+
+
+def mr_reference_intensity(array: np.ndarray, mask: np.ndarray) -> float:
+    """MR value of the brightest ordinary tissue (99th percentile in the body), the unit of `normalise_mr`."""
+    step = tuple(slice(None, None, max(1, n // 160)) for n in array.shape)
+    inside = array[step][mask[step]]
+    if inside.size == 0:
+        inside = array[step].ravel()
+    return float(np.percentile(inside, 99.0))
+
+
+def normalise_mr(array: np.ndarray, reference: float) -> np.ndarray:
+    """Scale MR linearly so that 0 becomes -1 and `MR_CEILING` times the reference becomes 1."""
+    unit = np.asarray(array, dtype=np.float32) * np.float32(2.0 / (MR_CEILING * reference)) - np.float32(1.0)
+    return np.clip(unit, -1.0, 1.0)
+
+
+def hounsfield_to_unit(hounsfield: np.ndarray) -> np.ndarray:
+    """Encode HU in [-1, 1], piecewise linear by `HOUNSFIELD_KNOTS`; values beyond the knots saturate."""
+    hu, unit = np.transpose(HOUNSFIELD_KNOTS)
+    return np.interp(np.asarray(hounsfield, dtype=np.float32), hu, unit).astype(np.float32)
+
+
+def unit_to_hounsfield(unit: torch.Tensor) -> torch.Tensor:
+    """Decode network output to HU (float); the exact inverse of `hounsfield_to_unit` inside the knots."""
+    (first_hu, first), *rest = HOUNSFIELD_KNOTS
+    hounsfield = first_hu + (unit - first) * 0.0
+    left_hu, left = first_hu, first
+    for right_hu, right in rest:
+        slope = (right_hu - left_hu) / (right - left)
+        hounsfield = hounsfield + slope * (unit.clamp(left, right) - left)
+        left_hu, left = right_hu, right
+    return hounsfield
+
+
+def window_to_unit(hounsfield: np.ndarray, window: Sequence[float]) -> np.ndarray:
+    """Encode HU linearly, `window` (low, high) to [-1, 1]; values beyond it saturate."""
+    low, high = window
+    unit = (np.asarray(hounsfield, dtype=np.float32) - np.float32(low)) * np.float32(2.0 / (high - low)) - 1
+    return np.clip(unit, -1.0, 1.0)
+
+
+def unit_to_window(unit: np.ndarray, window: Sequence[float]) -> np.ndarray:
+    """Decode to whole HU (int16), the inverse of `window_to_unit` inside the window."""
+    low, high = window
+    return np.rint((np.clip(unit, -1.0, 1.0) + 1.0) * (high - low) / 2.0 + low).astype(np.int16)
