@@ -36,7 +36,7 @@ def read_pair(case: Case) -> Pair:
     """
     if case.mr is None or case.ct is None:
         raise InputError(f"{case.name} has no {'MR' if case.mr is None else 'CT'}: a pair needs both.")
-    mr, ct = read_volume(case.mr), read_volume(case.ct)
+    mr, ct = read_volume(case.mr, modality="MR"), read_volume(case.ct, modality="CT")
     check_same_grid(mr, ct)
     if case.mask is None:
         mask = body_mask(ct.array, ct.spacing, "CT")

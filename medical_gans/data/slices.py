@@ -105,7 +105,7 @@ def _prepared_arrays(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
     from scipy import ndimage
 
-    volume = read_volume(path)
+    volume = read_volume(path, modality=kind.upper() if kind in ("mr", "ct") else None)
     orientation = nibabel.io_orientation(volume.affine)
     array = nibabel.apply_orientation(volume.array, orientation)
     voxel = tuple(float(s) for s in np.take(volume.spacing, np.argsort(orientation[:, 0])))

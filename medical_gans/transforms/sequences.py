@@ -81,7 +81,9 @@ def read_sequence_case(
         InputError: as `read_volume`; not MR; a sequence that shows another place; a label map on another grid, with
             fractions, or out of range.
     """
-    present = [(name, read_volume(path)) for name, path in zip(channels, case.channels, strict=True) if path]
+    present = [
+        (name, read_volume(path, modality="MR")) for name, path in zip(channels, case.channels, strict=True) if path
+    ]
     for name, volume in present:
         if volume.modality not in (None, "MR"):
             raise InputError(f"{name} of case {case.name} is a {volume.modality}; an MR is needed.")

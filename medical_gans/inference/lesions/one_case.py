@@ -133,6 +133,8 @@ class LesionCase:
             if path is None or not may_hold_dicom(path):
                 continue
             for series in list_series(path):
+                if series.modality != "MR":
+                    continue  # passed over by the intake
                 others = [name for name in names if name != channel and _says(series.description, name)]
                 if others and not _says(series.description, channel):
                     raise InputError(

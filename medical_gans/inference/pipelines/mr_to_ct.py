@@ -56,7 +56,7 @@ class ReadMRd(MapTransform):
         """
         read = dict(data)
         for key in self.key_iterator(read):
-            mr = read_volume(read[key])
+            mr = read_volume(read[key], modality="MR")
             if mr.modality not in (None, "MR"):
                 raise InputError(f"{mr.source} is a {mr.modality}; an MR is needed.")
             if self.strict:

@@ -111,6 +111,6 @@ def training_card(
         network: arguments of the network.
     """
     drawn = cases.mr[:: -(-len(cases.mr) // _MEASURED)]
-    volumes = (read_volume(case.mr) for case in drawn if case.mr is not None)
+    volumes = (read_volume(case.mr, modality="MR") for case in drawn if case.mr is not None)
     fingerprint = Fingerprint.from_volumes(((v.array, v.spacing) for v in volumes), anatomy=anatomy)
     return WeightsCard(spacing, plane, adjacent, network, json.loads(fingerprint.to_json()))

@@ -21,9 +21,9 @@ Vectors = NDArray[np.float64]
 
 _ORIENTATION_JITTER = 1e-3  # largest difference of a direction cosine that counts as rounding, whatever its decimals
 _COARSEST_COSINE = 0.005  # half of the second decimal: coarser cosines explain nothing
-_SPACING_JITTER = 0.01  # of the slice spacing, and never less than the rounding of positions: passed over
-_UNEVEN = 0.03  # of the slice spacing: said
-_COARSEST_POSITION = 0.25  # of the slice spacing, and of a pixel times two: rounding beyond it explains nothing
+_SPACING_JITTER = 0.01  # of the slice spacing, and never less than the rounding of positions: always accepted
+_UNEVEN = 0.03  # of the slice spacing: accepted, for scanners round before they write
+_COARSEST_POSITION = 0.125, 1.0  # of the slice spacing; mm sideways: rounding beyond it explains nothing
 _ROUNDING = 0.02  # mm
 _LATERAL_JITTER = 0.1  # of a pixel, over the whole stack
 _SAME_PLACE = 0.01  # mm
@@ -162,7 +162,7 @@ def _upright(
     """Directions; mm along rows and columns per mm along the normal (that of a tilted gantry); was it rounded."""
     tolerance = _LATERAL_JITTER * min(places.pixel)
     beside = float(np.abs(directions[:2]).sum(axis=1).max()) * places.position_rounding
-    explained = 2 * beside if beside <= _COARSEST_POSITION * min(places.pixel) * 2 else 0.0
+    explained = 2 * beside if beside <= _COARSEST_POSITION[1] else 0.0
     sideways = (places.positions - places.positions[0]) @ directions[:2].T
     if np.linalg.norm(sideways, axis=1).max() <= tolerance:
         return directions, np.zeros(2), False
@@ -200,15 +200,15 @@ def _turned(directions: Vectors, drift: Vectors) -> Vectors:
 
 
 def _check_spacing(name: str, along: NDArray[np.float64], rounding: float) -> bool:
-    """Whether slices lie beside a regular grid by more than is passed over; refused where rounding is no reason."""
+    """Whether slices lie beside a regular grid by more than need be said; refused where rounding is no reason."""
     steps = np.diff(along)
     usual = max(float(np.median(steps)), _SAME_PLACE)
     tolerance = max(_ROUNDING, _SPACING_JITTER * usual)
     count = np.arange(len(along)) - (len(along) - 1) / 2
     off = float(np.abs(along - along.mean() - count * (count @ along) / (count @ count)).max())
     if off <= tolerance:
-        return False
-    explained = 2 * rounding if rounding <= _COARSEST_POSITION * usual / 2 else 0.0
+        return off > _ROUNDING
+    explained = 2 * rounding if rounding <= _COARSEST_POSITION[0] * usual else 0.0
     if off <= max(explained, _UNEVEN * usual):
         return True
     widest = int(steps.argmax())

@@ -92,6 +92,8 @@ def read_header(path: Path) -> pydicom.Dataset | None:
             header.SOPClassUID = UID(
                 str(header.file_meta.get("MediaStorageSOPClassUID") or _CLASSES.get(text(header, "Modality"), ""))
             )
+        if not header.get("SOPInstanceUID") and (named := header.file_meta.get("MediaStorageSOPInstanceUID")):
+            header.SOPInstanceUID = named
     except PermissionError as error:
         raise InputError(f"{path} may not be read: permission denied. Change its permissions.") from error
     except InputError:
@@ -198,9 +200,17 @@ def rounding(slices: Sequence[DicomSlice], keyword: str) -> float:
     return 0.5 * 10.0**-places
 
 
-def has_decimal_comma(header: pydicom.Dataset, keyword: str) -> bool:
-    """Whether an attribute writes its numbers with a comma, against the standard."""
-    return any("," in word for word in words(header, keyword))
+def without_commas(slices: Sequence[DicomSlice]) -> tuple[str, ...]:
+    """Write the numbers of geometry with points where headers have commas, against the standard; a sentence if so."""
+    found = {
+        keyword: [one.header for one in slices if any("," in word for word in words(one.header, keyword))]
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    }
+    for keyword, headers in found.items():
+        for header in headers:
+            setattr(header, keyword, [word.replace(",", ".") for word in words(header, keyword)])
+    named = [keyword for keyword, headers in found.items() if headers]
+    return (f"{', '.join(named)}: decimal commas were read as points.",) if named else ()
 
 
 def _decimals(written: str) -> int:

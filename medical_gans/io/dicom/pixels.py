@@ -27,6 +27,7 @@ from pydicom.uid import (
     JPEGLossless,
     JPEGLSNearLossless,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    RLELossless,
 )
 
 from medical_gans.errors import InputError
@@ -34,6 +35,7 @@ from medical_gans.io.dicom.headers import UNREADABLE, DicomSlice, damaged, quiet
 from medical_gans.io.stored_values import integer_type
 
 _JPEG = {0xC0: JPEGBaseline8Bit, 0xC1: JPEGExtended12Bit, 0xC3: JPEGLossless, 0xF7: JPEGLSNearLossless}
+_MOST_SEGMENTS, _FIRST_SEGMENT = 15, b"\x40\0\0\0"  # of RLE (PS3.5, G.5)
 _JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 
 
@@ -201,6 +203,8 @@ def _shown_syntax(source: pydicom.Dataset) -> UID | None:
     first = next(generate_frames(element.value, number_of_frames=whole(source, "NumberOfFrames") or 1))
     if first.startswith(_JPEG_2000_START):
         return JPEG2000
+    if 1 <= int.from_bytes(first[:4], "little") <= _MOST_SEGMENTS and first[4:8] == _FIRST_SEGMENT:
+        return RLELossless
     at = 2
     while first.startswith(_JPEG_START) and at + 4 <= len(first) and first[at] == 0xFF:
         if first[at + 1] in _JPEG:

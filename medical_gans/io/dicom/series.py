@@ -27,12 +27,12 @@ from medical_gans.io.dicom.geometry import (
 from medical_gans.io.dicom.headers import (
     NO_UID,
     DicomSlice,
-    has_decimal_comma,
     quiet,
     rounding,
     text,
     vectors,
     whole,
+    without_commas,
     words,
 )
 from medical_gans.io.dicom.index import (
@@ -120,6 +120,7 @@ def read_series(
 def _volume(name: str, place: Path, slices: Sequence[DicomSlice], repair: bool) -> Volume:
     _check_one_value(name, slices)
     slices, repairs, doubts = scaled(name, slices)
+    repairs += without_commas(slices)
     orientations = vectors(name, slices, "ImageOrientationPatient", 6, "its orientation")
     cosine_rounding = rounding(slices, "ImageOrientationPatient")
     directions = slice_directions(name, orientations, cosine_rounding)
@@ -134,7 +135,7 @@ def _volume(name: str, place: Path, slices: Sequence[DicomSlice], repair: bool) 
     position_rounding = rounding(slices, "ImagePositionPatient")
     places = Places(positions[kept], orientations[kept], pixel, shape, position_rounding, cosine_rounding)
     affine, about_grid = regular_grid(name, places, directions, repair)
-    repairs += (*_commas(header), *about_pixel, *about_grid)
+    repairs += (*about_pixel, *about_grid)
     array = real_stack(name, slices)
     if array.shape[:2] != shape:
         raise InputError(f"{name} has pixels of another size than its Rows and Columns say. Export it again.")
@@ -255,9 +256,3 @@ def _dropped(count: int) -> tuple[str, ...]:
     if not count:
         return ()
     return (f"{count} identical {'copy of a slice was' if count == 1 else 'copies of slices were'} passed over.",)
-
-
-def _commas(header: object) -> tuple[str, ...]:
-    keywords = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
-    found = [keyword for keyword in keywords if has_decimal_comma(header, keyword)]  # type: ignore[arg-type]
-    return (f"{', '.join(found)}: decimal commas were read as points.",) if found else ()

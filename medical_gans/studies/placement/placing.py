@@ -95,7 +95,7 @@ class NodulePlacement:
             OutputError: results cannot be written.
         """
         with self.manifest.timed("reading"):
-            volume = read_volume(self.dataset_dir)
+            volume = read_volume(self.dataset_dir, modality="CT")
             check_lung_ct(volume)
             index = check_inside(volume, self.position)
             nodule, spacing, origin = self._nodule()
