@@ -147,7 +147,7 @@ def _voxels(
     code = int(header["datatype"])
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise InputError(f"{path} has the unknown data type {code}. Export it again.") from error
     if dtype.itemsize == 0 or code == 1:
         raise InputError(f"{path} has the unknown data type {code}. Export it again.")
