@@ -21,6 +21,7 @@ from medical_gans.io.volumes import Volume, damaged_image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+_MALFORMED = (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError)  # what nibabel raises
 _HEADER = 1 << 14  # bytes: more than any text header
 _NRRD_SPACES = ("lps", "ras", "las", "left-posterior-superior", "right-anterior-superior", "left-anterior-superior")
 
@@ -77,7 +78,9 @@ def read_mgh(path: Path, select: str | None = None) -> Volume:
         stored = np.asarray(image.dataobj).reshape(shape)[..., volume]
     except InputError:
         raise
-    except (MGHError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, KeyError, MemoryError) as error:
+    except PermissionError:
+        raise
+    except (MGHError, HeaderDataError, EOFError, OSError, zlib.error, *_MALFORMED) as error:
         raise damaged_image(path) from error
     stored = np.asfortranarray(stored).astype(stored.dtype.newbyteorder("="), copy=False)
     return Volume(real_values(stored), np.asarray(image.affine, dtype=np.float64), path)

@@ -104,7 +104,7 @@ def write_ct_series(
 
 
 def _origin(headers: Sequence[Dataset]) -> Origin:
-    return Origin("synthetic CT series", [Source((), str(headers[0].SeriesInstanceUID))])
+    return Origin("synthetic CT series", [Source((), text(headers[0], "SeriesInstanceUID") or text(headers[0], "SOPInstanceUID"))])
 
 
 def _write_slices(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pydicom
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from medical_gans.errors import InputError
 from medical_gans.io.dicom.headers import (
@@ -238,7 +238,7 @@ def _may_be_volume(slices: Sequence[DicomSlice], modality: str | None) -> bool:
     said = text(header, "Modality")
     if said not in ((modality,) if modality else _MODALITIES) or len(slices) < 2:
         return False
-    if "Secondary Capture" in header.get("SOPClassUID", "").name or "SCREEN SAVE" in words(header, "ImageType"):
+    if "Secondary Capture" in UID(text(header, "SOPClassUID")).name or "SCREEN SAVE" in words(header, "ImageType"):
         return False
     return (whole(header, "SamplesPerPixel") or 1) == 1 and not all(is_localizer(one) for one in slices)
 
