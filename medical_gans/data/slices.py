@@ -90,8 +90,8 @@ def prepare_volume(
     if not (stored.exists() and array_path.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)
         key = "image" if kind == "mr" else "ct"
-        volume = (checked_mr if kind == "mr" else checked_ct)(read_volume(path))
-        for note in volume.repairs:
+        volume = (checked_mr if kind == "mr" else checked_ct)(read_volume(path, modality=kind.upper()))
+        for note in volume.notes:
             logger.warning("%s: %s", path.name, note)
         image = preprocessed(preprocessing, {key: volume})[key]
         unit, mask, true_spacing, distance = _on_grid(image, kind, grid, dimensions)

@@ -45,11 +45,10 @@ class ReadImaged(MapTransform):
         """
         read = dict(data)
         for key in self.key_iterator(read):
-            given = read[key]
+            given, wanted = read[key], self.modalities.get(str(key))
             if isinstance(given, str | PathLike):
-                given = read_volume(given)
+                given = read_volume(given, modality=wanted)
             if isinstance(given, Volume):
-                wanted = self.modalities.get(str(key))
                 if wanted is not None and given.modality not in (None, wanted):
                     raise InputError(f"{given.source} is a {given.modality}; an {wanted} is needed.")
                 given = with_background_at_zero(given) if wanted == "MR" else given
