@@ -1,6 +1,10 @@
 """Promises of the training of brain_lesion: source alone, adapted, translated; resumed; and bad input named."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +163,38 @@ def test_networks_of_monai_come_by_their_class(target, options):
     shape = {"in_channels": 3, "out_channels": 2, "spatial_dims": 3}
     network = build_network({"_target_": target, **shape, **options}).eval()
     assert network(torch.zeros(1, 3, 12, 12, 12)).shape == (1, 2, 12, 12, 12)
+
+
+class Killed:
+    """A handler that ends its process as a power cut would, in the third step."""
+
+    def attach(self, engine):
+        from ignite.engine import Events
+
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_killed_run_goes_on_bit_for_bit_and_so_does_one_with_a_longer_plan(data, tmp_path):
+    """Three epochs at once; the same, killed in the second; and one epoch, continued by a plan of three."""
+    overlay = tmp_path / "smaller.yaml"
+    kill = f"\n+train#handlers: [{{_target_: {__name__}.Killed}}]\n"
+    plan = "train#segmenter#schedule: {_target_: torch.optim.lr_scheduler.LinearLR, _mode_: callable, total_iters: 2}"
+    overlay.write_text(plan + kill)
+    words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--ramp_epochs", "[0,1]"]
+    words = [str(word) for word in [*words, "--batch_size", "2", "--self_training_weight", "0.1"]]
+    given = ["brain_lesion", "train", "--config_file", f"smoke_brain_lesion,{overlay}", *words]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    command = [sys.executable, "-m", "medical_gans", *given, "--max_epochs", "3", "--output_dir", str(tmp_path / "cut")]
+    died = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
+    overlay.write_text(plan)
+    go_on = ["--max_epochs", "3", "--resume", "true", "--output_dir"]
+    assert main([*given, "--max_epochs", "3", "--output_dir", str(tmp_path / "whole")]) == 0
+    assert main([*given, *go_on, str(tmp_path / "cut")]) == 0
+    assert main([*given, "--max_epochs", "1", "--output_dir", str(tmp_path / "longer")]) == 0
+    assert main([*given, *go_on, str(tmp_path / "longer")]) == 0
+    whole, *others = (
+        torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "cut", "longer")
+    )
+    for other in others:
+        assert all(torch.equal(whole[name], other[name]) for name in whole)

@@ -77,7 +77,8 @@ def train(data, folder, overlay="", *, small=True, adapted=True, **settings):
 
 
 def segment(data, weights, folder, overlay="", **settings):
-    return run("inference", folder, overlay, weights=str(weights), dataset_dir=str(data / "target"), **settings)
+    given = {"weights": str(weights), "dataset_dir": str(data / "target"), "channels": ["FLAIR"], **settings}
+    return run("inference", folder, overlay, **given)
 
 
 def losses_of(folder):
@@ -136,8 +137,9 @@ patch_size: [32, 32, 32] # voxels
     weights = tmp_path / "run/model.pt"
     card = json.loads(weights.with_suffix(".json").read_text())["network_def"]
     assert card["_target_"] == f"monai.networks.nets.{name}" and card["in_channels"] == 1
-    words = ["--weights", str(weights), "--dataset_dir", str(data / "target"), "--output_dir", str(tmp_path / "out")]
-    assert main(["brain_lesion", "inference", *words]) == 0
+    words = ["--weights", weights, "--dataset_dir", data / "target", "--channels", "[FLAIR]"]
+    out = ["--output_dir", tmp_path / "out"]
+    assert main(["brain_lesion", "inference", *map(str, [*words, *out])]) == 0
     assert nibabel.load(tmp_path / "out/case1/lesions.nii.gz").shape == SHAPE
     assert type(load_network(weights)).__name__.casefold() == name.casefold()
 
@@ -267,6 +269,11 @@ train#discriminator#networks#discriminator:
 
 def test_predictions_of_a_swapped_network_are_judged_from_the_weights_alone(data, shipped, tmp_path):
     given = {"weights": str(shipped / "model.pt"), "dataset_dir": str(data / "source"), "channels": ["FLAIR"]}
-    run("evaluate", tmp_path / "out", "+preprocessing#transforms: [{_target_: GaussianSmoothd, keys: image}]", **given)
+    run(
+        "evaluate",
+        tmp_path / "out",
+        "+preprocessing#transforms: [{_target_: GaussianSmoothd, keys: image, sigma: 1.0}]",
+        **given,
+    )
     figures = json.loads((tmp_path / "out/metrics.json").read_text())["summary"]["lesion"]["adapted"]
     assert 0 <= figures["dice"]["mean"] <= 1
