@@ -280,7 +280,9 @@ def _arguments_of(network_def: dict[str, Any]) -> dict[str, Any]:
     """What cards held before 2.0, for the readers that still ask for it."""
     home, _, name = network_def.pop("_target_").rpartition(".")
     if home == "monai.networks.nets" or name == "MultiScaleSegmenter":
-        usual = {k: network_def.pop(k) for k in ("in_channels", "out_channels", "spatial_dims") if k in network_def}
+        usual: dict[str, Any] = {
+            k: network_def.pop(k) for k in ("in_channels", "out_channels", "spatial_dims") if k in network_def
+        }
         return {"name": name, **usual, "options": network_def}
     if name == "AnomalyDetector":
         widths = {f"{part}_width": network_def[part]["width"] for part in ("critic", "encoder")}
