@@ -270,6 +270,14 @@ def _network_of(arguments: dict[str, Any], adjacent: int) -> dict[str, Any]:
     return {"_target_": "medical_gans.networks.ResnetGenerator", **channels, **arguments}
 
 
+def _generator_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    home = "medical_gans.networks"
+    if arguments.pop("preset") == "dcgan":
+        known = ("spatial_dims", "size", "latent_size", "width")
+        return {"_target_": f"{home}.DcganGenerator", **{key: arguments[key] for key in known if key in arguments}}
+    return {"_target_": f"{home}.NoduleGenerator", **arguments}
+
+
 def _detector_of(arguments: dict[str, Any]) -> dict[str, Any]:
     home, size, latent_size = "medical_gans.networks", arguments["size"], arguments["latent_size"]
     critic, encoder = arguments.pop("critic_width"), arguments.pop("encoder_width")
