@@ -38,7 +38,6 @@ TRACKING_SETTINGS = frozenset({"tracking_uri", "experiment_name", "run_name", "s
 READ_BY_MONAI = (
     frozenset({"_meta_", "imports", "initialize", "run", "finalize", "is_not_rank0"})
     | {"bundle_root", "dataset_dir", "output_dir", "device", "network_def", "val_interval"}
-    | {f"train{SEPARATOR}inferer"}  # until lung_nodule and brain_lesion use theirs
     | TRACKING_SETTINGS
 )
 
