@@ -17,7 +17,7 @@ import torch
 from dicom_images import dicom_slice
 from torch import nn
 
-from medical_gans.errors import InputError, OutputError, SettingError
+from medical_gans.errors import InputError, OutputError, SettingError, UserError
 from medical_gans.inference.synthesis import CaseEvaluator, DicomOutput, SliceSynthesis
 from medical_gans.inference.synthesis.dicom_output import body_outline
 from medical_gans.io import find_cases, read_volume
