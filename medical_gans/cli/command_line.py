@@ -77,7 +77,8 @@ def check_value(name: str, text: str | None, default: Any, known: Collection[str
             return True
         raise SettingError(f"{shown} needs a value.")
     is_expression = isinstance(default, str) and default.startswith(_EVALUATED)
-    is_text = name.endswith(("_dir", "_file", "_path")) or (isinstance(default, str) and not is_expression)
+    is_place = name.endswith(("_dir", "_file", "_path"))
+    is_text = is_place or (isinstance(default, str) and not is_expression and text != _as_typed(None))
     if text.startswith(_EVALUATED):
         return as_text(text) if is_text or not _refers(text, known) else text
     if isinstance(default, bool):

@@ -1,6 +1,7 @@
 """What happens to images between a file and a network, as YAML names it."""
 
 from medical_gans.transforms.augmentation import translation_augmentation
+from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
 from medical_gans.transforms.grid import resize_in_plane
 from medical_gans.transforms.intensity import (
     AIR_HU,
@@ -23,6 +24,7 @@ __all__ = [
     "HOUNSFIELD_KNOTS",
     "MR_CEILING",
     "CtTissues",
+    "DifferentiableAugmentation",
     "Painter",
     "RandomFields",
     "Window",
