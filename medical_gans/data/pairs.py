@@ -40,12 +40,12 @@ def read_pair(case: Case) -> Pair:
     """
     if case.mr is None or case.ct is None:
         raise InputError(f"{case.name} has no {'MR' if case.mr is None else 'CT'}: a pair needs both.")
-    mr = checked_mr(read_volume(case.mr))
-    ct = aligned_to(mr, checked_ct(read_volume(case.ct)))
+    mr = checked_mr(read_volume(case.mr, modality="MR"))
+    ct = aligned_to(mr, checked_ct(read_volume(case.ct, modality="CT")))
     if case.mask is None:
         mask = body_mask(ct.array, ct.spacing, "CT")
         if not mask.any():
             raise InputError(f"{case.ct} shows no body and there is no mask: check that it is a CT in HU.")
-        return Pair(case.name, mr, ct, mask, (*mr.repairs, *ct.repairs))
+        return Pair(case.name, mr, ct, mask, (*mr.notes, *ct.notes))
     mask_volume = aligned_to(mr, read_mask(case.mask))
-    return Pair(case.name, mr, ct, mask_volume.array, (*mr.repairs, *ct.repairs, *mask_volume.repairs))
+    return Pair(case.name, mr, ct, mask_volume.array, (*mr.notes, *ct.notes, *mask_volume.notes))

@@ -114,7 +114,7 @@ def find_cases(
     tell(passed, _root(dataset_dir))
     if series_uid is None and not all_series:
         return Cases(cases, by_name(passed, _root(dataset_dir)))
-    from medical_gans.io.dicom.choice import choose_series
+    from medical_gans.io.dicom.index import choose_series
 
     return Cases(choose_series(cases, series_uid), by_name(passed, _root(dataset_dir)))
 

@@ -39,6 +39,7 @@ class SequenceCase:
     channels: tuple[Path | None, ...]  # None: declared missing
     label: Path | None = None
     mask: Path | None = None
+    sequences: tuple[str, ...] = ()  # names of the channels; empty where nobody said them
 
 
 def find_sequence_cases(
@@ -255,7 +256,7 @@ class _Search:
                 f"Case {name} has no label map '{self.label}'; every labelled case needs one. "
                 f"Add {self.label}.nii.gz, or name yours with label."
             )
-        return SequenceCase(file_name(name), tuple(found.values()), label, mask)
+        return SequenceCase(file_name(name), tuple(found.values()), label, mask, tuple(found))
 
     def in_datalist(self, path: Path) -> Iterator[SequenceCase]:
         """Cases of all sections of a data list."""

@@ -6,6 +6,7 @@ Affines map voxel indices (i, j, k) to RAS+ millimetres, whatever the file count
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike
 from medical_gans.errors import InputError
 from medical_gans.io.formats import IMAGE_SUFFIXES, image_suffix, may_hold_dicom
 from medical_gans.io.grid import Affine, by, check_affine, corners, largest_distance
-from medical_gans.io.stored_values import KEPT_TYPES, check_finite, integer_type
+from medical_gans.io.stored_values import KEPT_TYPES, check_finite, integer_type, without_missing
 from medical_gans.io.writing import whole_file
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Volume:
     modality: str | None = None  # "MR" or "CT" when the file says so (DICOM)
     headers: tuple[pydicom.Dataset, ...] = ()  # DICOM source headers in slice order, without pixel data
     repairs: tuple[str, ...] = ()  # sentences: what the intake mended
+    doubts: tuple[str, ...] = ()  # sentences: where the source contradicts itself, and which reading was taken
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -48,9 +50,30 @@ class Volume:
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(i), float(j), float(k)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a person should know of the intake."""
+        return *self.repairs, *self.doubts
 
-def read_volume(source: DicomSource, series_uid: str | None = None, repair: bool = False) -> Volume:
-    """Read a 3D image: NIfTI, MetaImage, NRRD, or a DICOM series (strict intake).
+    def check_certain(self) -> None:
+        """Refuse a volume that could be read in two ways.
+
+        Raises:
+            InputError: there are doubts.
+        """
+        if self.doubts:
+            raise InputError(f"{self.source}: {self.doubts[0]} strict refuses what can be read in two ways.")
+
+
+def read_volume(
+    source: DicomSource,
+    series_uid: str | None = None,
+    repair: bool = False,
+    *,
+    select: str | None = None,
+    modality: str | None = None,
+) -> Volume:
+    """Read a 3D image: NIfTI, MetaImage, NRRD, MGH, or a DICOM series (strict intake).
 
     Integer types are kept where the stored values are the real ones, everything else is float32.
 
@@ -58,12 +81,14 @@ def read_volume(source: DicomSource, series_uid: str | None = None, repair: bool
         source: image file, or anything that `read_series` takes: a DICOM folder, a DICOMDIR, a list of files.
         series_uid: which series to take when a DICOM source holds several.
         repair: resample a tilted DICOM stack instead of refusing it.
+        select: words of the header that choose where a source holds several: ``water``, ``echo 2``, ``volume 3``.
+        modality: MR or CT: what a DICOM source is read for, so that series of other kinds are passed over.
 
     Raises:
         InputError: the image is missing, damaged, not 3D, in colour, constant, without a usable
             grid, or holds NaN or infinity.
     """
-    volume = _load(source, series_uid, repair)
+    volume = _load(source, series_uid, repair, select, modality)
     low, high = volume.array.min(), volume.array.max()
     if low == high:
         raise InputError(
@@ -79,7 +104,7 @@ def read_mask(path: str | os.PathLike[str]) -> Volume:
     Raises:
         InputError: as `read_volume`, or the mask has nothing in it.
     """
-    volume = _load(path, None, False)
+    volume = _load(path)
     inside = volume.array > 0.5
     if not inside.any():
         raise InputError(f"Mask {volume.source} is empty: no voxel exceeds 0.5. Give a mask with content.")
@@ -92,7 +117,7 @@ def read_label_map(path: str | os.PathLike[str]) -> Volume:
     Raises:
         InputError: as `read_volume`, or the values are no labels.
     """
-    volume = _load(path, None, False)
+    volume = _load(path)
     rounded = np.rint(volume.array)
     odd = volume.array[(np.abs(rounded - volume.array) > _LABEL_TOLERANCE) | (rounded < 0) | (rounded > 255)]
     if odd.size:
@@ -188,34 +213,64 @@ def check_same_grid(first: Volume, second: Volume) -> None:
     )
 
 
-def _load(source: DicomSource, series_uid: str | None, repair: bool) -> Volume:
+def _load(
+    source: DicomSource,
+    series_uid: str | None = None,
+    repair: bool = False,
+    select: str | None = None,
+    modality: str | None = None,
+) -> Volume:
     if not isinstance(source, str | os.PathLike):
         from medical_gans.io.dicom.series import read_series
 
-        return read_series(source, series_uid, repair)
+        return read_series(source, series_uid, repair, select=select, modality=modality)
     path = Path(os.path.expanduser(source))
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Check the path.")
-    if may_hold_dicom(path):
-        from medical_gans.io.dicom.series import read_series
-
-        return read_series(path, series_uid, repair)
-    suffix = image_suffix(path)
-    if suffix is None:
-        raise InputError(
-            f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)} or a DICOM folder). "
-            "Convert it, for example to NIfTI."
-        )
-    from medical_gans.io import image_files
-
-    read = image_files.read_nifti if suffix.startswith(".nii") else image_files.read_itk
     try:
-        array, affine = read(path)
+        if not path.exists():
+            raise InputError(f"{path} does not exist. Check the path.")
+        path = _header_beside(path)
+        suffix = image_suffix(path)
+        if suffix is None and may_hold_dicom(path):
+            from medical_gans.io.dicom.series import read_series
+
+            return read_series(path, series_uid, repair, select=select, modality=modality)
+        if suffix is None:
+            raise InputError(
+                f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)} or a DICOM folder). "
+                "Convert it, for example to NIfTI."
+            )
+        volume = _reader(suffix)(path, select)
     except PermissionError as error:
         raise InputError(f"{path} may not be read: permission denied. Change its permissions.") from error
-    check_affine(affine, path)
+    check_affine(volume.affine, path)
+    array, repairs = without_missing(volume.array)
     check_finite(array, path)
-    return Volume(array, affine, path)
+    return replace(volume, array=array, repairs=volume.repairs + repairs)
+
+
+def _reader(suffix: str) -> Callable[[Path, str | None], Volume]:
+    from medical_gans.io import image_files, nifti
+
+    if suffix in (".nii", ".nii.gz", ".hdr", ".hdr.gz"):
+        return nifti.read_nifti
+    return image_files.read_mgh if suffix in (".mgz", ".mgh") else image_files.read_itk
+
+
+def _header_beside(path: Path) -> Path:
+    """The header of a pair where its voxels were named."""
+    for suffix in (".img", ".img.gz"):
+        if path.name.lower().endswith(suffix):
+            for header in (".hdr", ".hdr.gz", ".HDR"):
+                if (other := path.with_name(path.name[: -len(suffix)] + header)).is_file():
+                    return other
+    return path
+
+
+def damaged_image(path: Path) -> InputError:
+    """The error for an image file that cannot be read to its end."""
+    return InputError(
+        f"{path} cannot be read: the file is truncated, damaged, or not what its suffix says. Copy or export it again."
+    )
 
 
 def _stored_type(array: np.ndarray) -> np.dtype:

@@ -73,9 +73,11 @@ class CaseSynthesis:
         seconds: dict[str, float] = {}
         with timed(seconds, "read"):
             mr = self.dicom.read(case)
+            if self.strict:
+                mr.check_certain()
             inputs = self._inputs(case)
         with timed(seconds, "compare"):
-            warnings = [*mr.repairs, *self._compare(mr)]
+            warnings = [*mr.notes, *self._compare(mr)]
         with timed(seconds, "synthesis"):
             made = self.synthesis(mr, on_progress)
         seconds["network"] = made.network_seconds
