@@ -12,7 +12,7 @@ import pytest
 from test_outputs import image, tree
 
 from medical_gans.networks import ResnetGenerator
-from medical_gans.training.checkpoints import save_weights
+from medical_gans.weights import save_weights
 
 MOMENTS = int(os.environ.get("MEDICAL_GANS_KILLS", "4"))
 """How often the run is killed; 50 were done once, by hand."""
