@@ -204,7 +204,7 @@ class SequenceVolume:
             raise SettingError(
                 f"preprocessing gives no {lacking[0]}. It needs ReadSequencesd and FindForegroundd at its beginning."
             )
-        image, foreground, label = (item.get(name) for name in ("image", "foreground", "label"))
+        image, foreground, label = item["image"], item["foreground"], item.get("label")
         for name, one in (("foreground", foreground), ("label", label)):
             if one is not None and one.shape[1:] != image.shape[1:]:
                 raise SettingError(
