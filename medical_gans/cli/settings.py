@@ -151,6 +151,12 @@ def setting_ids(config: Any, at: str = "") -> list[str]:
     return ids
 
 
+def imported_names(config: Mapping[str, Any]) -> list[str]:
+    """Names that the expressions of a config may use: what its ``imports`` bind."""
+    lines = [str(line).removeprefix("$") for line in config.get("imports") or []]
+    return [re.split(r"\s+", line.strip().rstrip(","))[-1].split(".")[0] for line in lines]
+
+
 def has_id(config: Any, name: str) -> bool:
     """Whether ``a::b::0`` leads to an entry."""
     for key in name.split(SEPARATOR):
