@@ -51,7 +51,7 @@ def test_a_cohort_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path, 
 
     def start(out: Path) -> subprocess.Popen:
         words = ["mr_to_ct", "inference", "--dataset_dir", data, "--output_dir", out, "--device", "cpu"]
-        words += ["--weights", tmp_path / "small.pt", "--network_def#width", "2", "--network_def#blocks", "0"]
+        words += ["--weights", tmp_path / "small.pt"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, script, *words]
         return subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)
