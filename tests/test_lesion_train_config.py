@@ -102,9 +102,10 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys)
     made = tmp_path / "look" / "translated"
     assert sorted(path.name for path in (made / "case1").iterdir()) == ["FLAIR.nii.gz", "SWI.nii.gz"]
     assert train(*words, "--translated_dir", made, "--output_dir", tmp_path / "run") == 0
-    watched = ["--train#alarms#every", "1", "--train#alarms#patience", "1", "--train#alarms#collapse_ratio", "1e6"]
+    watched = ["every", "1", "patience", "1", "collapse_ratio", "1e6"]
+    watched = [word if n % 2 else f"--train#handlers#1#{word}" for n, word in enumerate(watched)]
     assert main(["brain_lesion", "translate", *words, *small, *watched, "--output_dir", str(tmp_path / "dead")]) != 0
-    assert "The generator of 'translated_source' has collapsed" in " ".join(capsys.readouterr().err.split())
+    assert "The generator of 'synthetic_target' has collapsed" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "dead" / "translated").exists()
     (made / "case1").rename(made / "other")
     assert train(*words, "--translated_dir", made, "--output_dir", tmp_path / "again") == 2
