@@ -54,5 +54,3 @@ def test_the_inferer_makes_the_voxels_of_whole_volume_synthesis(data):
     expected = SliceSynthesis([network], spacing=(1.0, 1.0, None), flips=True)(read_volume(path))
     np.testing.assert_array_equal(made[0].numpy(), expected.hounsfield)
     assert made.dtype == torch.int16
-
-

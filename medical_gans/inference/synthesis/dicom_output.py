@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medical_gans.errors import InputError, OutputError, SettingError
-from medical_gans.inference.synthesis.body_outline import body_outline
+from medical_gans.inference.synthesis.body import body_outline
 from medical_gans.io import Case, Volume, read_volume
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.recipe import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
-from medical_gans.inference.synthesis.moments import Moments
 from medical_gans.io import Volume, read_volume
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
 from medical_gans.transforms.encoding import NormaliseMRd
@@ -310,3 +309,35 @@ def _check(adjacent: int | None, slice_batch: int | None) -> None:
         raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
     if slice_batch is not None and slice_batch < 1:
         raise SettingError(f"slice_batch is {slice_batch}; give at least 1, or null.")
+
+
+class Moments:
+    """Running mean and, on request, sum of squared deviations (Welford 1962), in float32.
+
+    Args:
+        shape: of each estimate.
+        spread: keep what the standard deviation needs.
+
+    Attributes:
+        count: of the latest estimate; every part of the volume has to get as many.
+    """
+
+    def __init__(self, shape: Sequence[int], spread: bool) -> None:
+        self.count = 0
+        self.mean = np.zeros(shape, dtype=np.float32)
+        self._squares = np.zeros(shape, dtype=np.float32) if spread else None
+
+    def add(self, part: Part | EllipsisType, estimate: np.ndarray, number: int) -> None:
+        """Take in an estimate of a part of the volume, numbered from 1; `estimate` is overwritten."""
+        estimate -= self.mean[part]
+        self.mean[part] += estimate / np.float32(number)
+        if self._squares is not None:
+            np.square(estimate, out=estimate)
+            self._squares[part] += estimate * np.float32((number - 1) / number)
+        self.count = number
+
+    def standard_deviation(self, part: Part | EllipsisType) -> np.ndarray:
+        """Of the estimates of a part, with n - 1; needs two estimates."""
+        assert self._squares is not None
+        deviation: np.ndarray = np.sqrt(self._squares[part] / np.float32(self.count - 1))
+        return deviation
