@@ -121,7 +121,7 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys)
             "no case with a file named after the sequence GRE",
         ),
         (["--label", "tumour"], "has no label map 'tumour'"),
-        (["--network_def#_target_", "monai.networks.nets.UNt"], "did you mean 'monai.networks.nets.UNet'?"),
+        (["--network_def#_target_", "monai.networks.nets.UNt"], "has no UNt (did you mean 'UNet'?)"),
         (["--network_def#channels", "[16]"], "UNet does not take these arguments"),
         (["--class_names", "[lesion]"], "class_names needs a name for each"),
         (["--label_groups", "[[2]]"], "holds the labels [1]"),
