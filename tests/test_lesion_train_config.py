@@ -182,7 +182,8 @@ def test_a_killed_run_goes_on_bit_for_bit_and_so_does_one_with_a_longer_plan(dat
     plan = "train#segmenter#schedule: {_target_: torch.optim.lr_scheduler.LinearLR, _mode_: callable, total_iters: 2}"
     overlay.write_text(plan + kill)
     words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--ramp_epochs", "[0,1]"]
-    words = [str(word) for word in [*words, "--batch_size", "2", "--self_training_weight", "0.1"]]
+    words += ["--batch_size", "2", "--self_training_weight", "0.1", "--flat_epochs", "1", "--decay_epochs", "2"]
+    words = [str(word) for word in words]
     given = ["brain_lesion", "train", "--config_file", f"smoke_brain_lesion,{overlay}", *words]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     command = [sys.executable, "-m", "medical_gans", *given, "--max_epochs", "3", "--output_dir", str(tmp_path / "cut")]
