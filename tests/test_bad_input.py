@@ -127,7 +127,7 @@ def test_an_image_with_nothing_but_air(tmp_path, refused):
 
 
 def test_a_spacing_of_zero(tmp_path, refused):
-    path = written(tmp_path / "mr.nii", head(), pixdim=[1, 2, 0, 3, 0, 0, 0, 0])
+    path = written(tmp_path / "mr.nii", head(), pixdim=[1, 2, 0, 3, 0, 0, 0, 0], sform_code=0, qform_code=1)
     assert "spacing" in refused(path)
 
 

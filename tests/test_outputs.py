@@ -92,7 +92,9 @@ def run(weights, capsys):
     def inference(workflow: str, dataset: Path | str, out: Path | str, *words: str) -> tuple[int, str]:
         given = [workflow, "inference", "--dataset_dir", str(dataset), "--output_dir", str(out), "--device", "cpu"]
         code = cli.main([*given, "--weights", str(weights[workflow]), *words])
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("medical-gans:")]
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.startswith("medical-gans:")]
+        inference.printed = captured.out
         return code, "\n".join(lines)
 
     return inference

@@ -38,7 +38,6 @@ TRACKING_SETTINGS = frozenset({"tracking_uri", "experiment_name", "run_name", "s
 READ_BY_MONAI = (
     frozenset({"_meta_", "imports", "initialize", "run", "finalize", "is_not_rank0"})
     | {"bundle_root", "dataset_dir", "output_dir", "device", "network_def", "val_interval"}
-    | {f"train{SEPARATOR}inferer"}  # until lung_nodule and brain_lesion use theirs
     | TRACKING_SETTINGS
 )
 
@@ -150,6 +149,12 @@ def setting_ids(config: Any, at: str = "") -> list[str]:
         for key, value in config.items():
             ids += [_join(at, key), *setting_ids(value, _join(at, key))]
     return ids
+
+
+def imported_names(config: Mapping[str, Any]) -> list[str]:
+    """Names that the expressions of a config may use: what its ``imports`` bind."""
+    lines = [str(line).removeprefix("$") for line in config.get("imports") or []]
+    return [re.split(r"\s+", line.strip().rstrip(","))[-1].split(".")[0] for line in lines]
 
 
 def has_id(config: Any, name: str) -> bool:

@@ -7,6 +7,7 @@ grow with the cohort. What is kept is what the network sees in inference, to the
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,14 @@ from tqdm import tqdm
 
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io import Case, TrainingCases
+from medical_gans.io import Case, TrainingCases, read_volume
 from medical_gans.io.writing import whole_file
 from medical_gans.transforms import body_mask, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, SlicePlane, ToGridd, WholeBody, grid_of, slices_at
+from medical_gans.transforms.modality import checked_ct, checked_mr
 from medical_gans.transforms.reading import preprocessed
+
+logger = logging.getLogger(__name__)
 
 Transform = Callable[[dict[str, Any]], Mapping[Any, Any]]
 _LEAST_BODY = 0.02
@@ -86,7 +90,10 @@ def prepare_volume(
     if not (stored.exists() and array_path.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)
         key = "image" if kind == "mr" else "ct"
-        image = preprocessed(preprocessing, {key: path})[key]
+        volume = (checked_mr if kind == "mr" else checked_ct)(read_volume(path, modality=kind.upper()))
+        for note in volume.notes:
+            logger.warning("%s: %s", path.name, note)
+        image = preprocessed(preprocessing, {key: volume})[key]
         unit, mask, true_spacing, distance = _on_grid(image, kind, grid, dimensions)
         with whole_file(array_path) as temporary, open(temporary, "wb") as file:
             np.save(file, unit)

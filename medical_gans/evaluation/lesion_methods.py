@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,7 +127,7 @@ def parse_methods(
         files = [entry["weights"]] if isinstance(entry["weights"], str | Path) else list(entry["weights"])
         own = tuple(entry.get("channels") or channels)
         absent = tuple(dict.fromkeys([*(c for c in missing if c in own), *(entry.get("missing") or ())]))
-        method = LesionMethod(str(name), tuple(Path(file).expanduser() for file in files), own, absent)
+        method = LesionMethod(str(name), tuple(Path(os.path.expanduser(file)) for file in files), own, absent)
         for number, file in enumerate(method.files):
             here = f"{name}, seed {number}" if len(files) > 1 else str(name)
             if not file.exists():

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 
 from medical_gans.errors import InputError, UserError
 from medical_gans.io import Volume, read_volume
+from medical_gans.transforms.modality import with_background_at_zero
 
 
 class ReadImaged(MapTransform):
@@ -26,6 +27,7 @@ class ReadImaged(MapTransform):
     Args:
         keys: of paths.
         modalities: what an image of a key may be, such as ``{image: MR}``; other kinds of known modality are refused.
+            The background of what is to be an MR is brought to 0 where it was normalised before.
         allow_missing_keys: leave out those of `keys` that are not there.
     """
 
@@ -43,13 +45,13 @@ class ReadImaged(MapTransform):
         """
         read = dict(data)
         for key in self.key_iterator(read):
-            given = read[key]
+            given, wanted = read[key], self.modalities.get(str(key))
             if isinstance(given, str | PathLike):
-                given = read_volume(given)
+                given = read_volume(given, modality=wanted)
             if isinstance(given, Volume):
-                wanted = self.modalities.get(str(key))
                 if wanted is not None and given.modality not in (None, wanted):
                     raise InputError(f"{given.source} is a {given.modality}; an {wanted} is needed.")
+                given = with_background_at_zero(given) if wanted == "MR" else given
                 read[key] = on_its_grid(given.array[None], given)
         return read
 

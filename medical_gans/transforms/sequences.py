@@ -23,7 +23,7 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.io.formats import holds_dicom_images, image_stem
 from medical_gans.io.grid import Affine
 from medical_gans.io.sequence_cases import SequenceCase, find_sequence_cases
-from medical_gans.io.volumes import Volume, read_label_map, read_mask, read_volume
+from medical_gans.io.volumes import Volume, aligned_to, read_label_map, read_mask, read_volume
 from medical_gans.transforms.intensity import body_mask
 from medical_gans.transforms.sequence_grid import (
     ResizeToSpacingd,
@@ -73,17 +73,20 @@ class ReadSequencesd(MapTransform):
         read = dict(data)
         for key in self.key_iterator(read):
             case = read[key] if isinstance(read[key], SequenceCase) else self._case(Path(read[key]))
-            read |= self._read(key, case, read.get("label_groups"), read.get("num_classes"))
+            read |= self._read(key, case, read)
         return read
 
-    def _read(self, key: Hashable, case: SequenceCase, groups: Any, num_classes: int | None) -> dict[Hashable, Any]:
+    def _read(self, key: Hashable, case: SequenceCase, wanted: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         names = case.sequences or tuple(self.channels)
-        present = [(name, read_volume(path)) for name, path in zip(names, case.channels, strict=True) if path]
+        paths = zip(names, case.channels, strict=True)
+        present = [(name, read_volume(path, modality="MR")) for name, path in paths if path]
         for name, volume in present:
             if volume.modality not in (None, "MR"):
                 raise InputError(f"{name} of case {case.name} is a {volume.modality}; an MR is needed.")
+            if wanted.get("strict"):
+                volume.check_certain()
         first_name, first = present[0]
-        notes: list[str] = []
+        notes = [f"{name}: {note}" for name, volume in present[1:] for note in volume.notes]
         arrays = iter([_on_grid(first, volume, (first_name, name), case.name, notes) for name, volume in present])
         nothing = np.zeros(first.array.shape, np.float32)
         image = np.stack([next(arrays) if path else nothing for path in case.channels]).astype(np.float32, copy=False)
@@ -91,7 +94,7 @@ class ReadSequencesd(MapTransform):
         if case.label:
             label = read_label_map(case.label)
             label_on_grid = _on_grid(first, label, (first_name, "The label map"), case.name, notes, order=0)
-            truth = _classes(case.label, label_on_grid, groups, num_classes)
+            truth = _classes(case.label, label_on_grid, wanted.get("label_groups"), wanted.get("num_classes"))
             made |= {"truth": truth, "label": on_grid_of(first, truth[None])}
         if case.mask:
             mask = _on_grid(first, read_mask(case.mask), (first_name, "The mask"), case.name, notes, order=0)
@@ -204,7 +207,8 @@ class SequenceVolume:
             raise SettingError(
                 f"preprocessing gives no {lacking[0]}. It needs ReadSequencesd and FindForegroundd at its beginning."
             )
-        image, foreground, label = (item.get(name) for name in ("image", "foreground", "label"))
+        parts: list[Any] = [item.get(name) for name in ("image", "foreground", "label")]
+        image, foreground, label = parts
         for name, one in (("foreground", foreground), ("label", label)):
             if one is not None and one.shape[1:] != image.shape[1:]:
                 raise SettingError(
@@ -234,6 +238,7 @@ def read_sequence_case(
     spacing: Sequence[float | None] | None = None,
     label_groups: Sequence[Sequence[int]] | None = None,
     num_classes: int | None = None,
+    strict: bool = False,
 ) -> SequenceVolume:
     """A case as ``preprocessing`` makes it.
 
@@ -244,12 +249,14 @@ def read_sequence_case(
         spacing: mm along left-right, back-front, foot-head; None takes that of `preprocessing`.
         label_groups: label values that make class 1, class 2, ...; None takes them as classes.
         num_classes: refuse labels from this on.
+        strict: refuse an image that can be read in two ways.
 
     Raises:
         InputError: as `ReadSequencesd`, or no head is found.
         SettingError: `preprocessing` leaves something out.
     """
-    item: dict[Any, Any] = {"image": case, "spacing": spacing, "label_groups": label_groups, "num_classes": num_classes}
+    item: dict[Any, Any] = {"image": case, "spacing": spacing, "strict": strict}
+    item |= {"label_groups": label_groups, "num_classes": num_classes}
     return SequenceVolume.of(applied(preprocessing or usual_preprocessing(channels), item))
 
 
@@ -289,6 +296,13 @@ def _on_grid(
     """Voxels of an image on the grid of the first one; what was done is noted."""
     if same_grid(first, volume):
         return volume.array
+    try:
+        stored = aligned_to(first, volume)
+    except InputError:  # another grid, not one stored otherwise
+        pass
+    else:
+        notes += [note for note in stored.notes if note not in volume.notes]
+        return stored.array
     how = "resampled to it" if order else "brought to it by nearest neighbours"
     resampled = onto_grid_of(first, volume, names, case, order=order)
     notes.append(f"{names[1]} lies on another grid than {names[0]} and was {how}.")

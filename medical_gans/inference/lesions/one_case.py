@@ -92,7 +92,7 @@ class LesionCase:
             self.dicom.check(volume.source)
             inputs = self._inputs(case)
         with timed(seconds, "compare"):
-            warnings = [*volume.source.repairs, *volume.notes, *self.trained.notes, *self._compare(case, volume)]
+            warnings = [*volume.source.notes, *volume.notes, *self.trained.notes, *self._compare(case, volume)]
         with timed(seconds, "segmentation"):
             found = self.segmentation(volume, on_progress)
             probability, label = (
@@ -136,7 +136,9 @@ class LesionCase:
 
     def _read(self, case: SequenceCase) -> SequenceVolume:
         spacing = self.segmentation.spacing
-        return read_sequence_case(case, self.channels, preprocessing=self.preprocessing, spacing=spacing)
+        return read_sequence_case(
+            case, self.channels, preprocessing=self.preprocessing, spacing=spacing, strict=self.strict
+        )
 
     def _check_names(self, case: SequenceCase) -> None:
         """Refuse DICOM whose own description says that it is another sequence."""
@@ -145,6 +147,8 @@ class LesionCase:
             if path is None or not may_hold_dicom(path):
                 continue
             for series in list_series(path):
+                if series.modality != "MR":
+                    continue  # passed over by the intake
                 others = [name for name in names if name != channel and _says(series.description, name)]
                 if others and not _says(series.description, channel):
                     raise InputError(

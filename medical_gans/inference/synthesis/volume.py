@@ -196,9 +196,11 @@ class SynthesisInferer:
         image = inputs[0]
         source = Path(str(image.meta.get("filename_or_obj", "image")))
         if self.fingerprint is not None and source.exists():
-            mr = read_volume(source)
+            mr = read_volume(source, modality="MR")
+            if self.strict:
+                mr.check_certain()
             warnings = self.fingerprint.compare(mr.array, mr.spacing, mr.modality, strict=self.strict)
-            for warning in [*mr.repairs, *warnings]:
+            for warning in [*mr.notes, *warnings]:
                 logger.warning("%s: %s", source.name, warning)
         synthesis = SliceSynthesis([network], uncertainty=False, device=inputs.device, **self.settings)
         made = synthesis.translate(image)

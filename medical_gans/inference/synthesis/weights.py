@@ -135,7 +135,7 @@ def training_card(
     """
     check_network(network_def)
     drawn = cases.mr[:: -(-len(cases.mr) // _MEASURED)]
-    volumes = (read_volume(case.mr) for case in drawn if case.mr is not None)
+    volumes = (read_volume(case.mr, modality="MR") for case in drawn if case.mr is not None)
     fingerprint = Fingerprint.from_volumes(((v.array, v.spacing) for v in volumes), anatomy=anatomy)
     facts = json.loads(fingerprint.to_json())
     return WeightsCard(spacing, plane, adjacent, network_def=network_def, fingerprint=facts)

@@ -42,7 +42,7 @@ class DoseSources:
             InputError: it cannot be read.
         """
         assert case.ct is not None
-        return read_volume(case.ct)
+        return read_volume(case.ct, modality="CT")
 
     def read_synthetic(self, case: Case) -> Volume:
         """The synthetic CT, as stored or made now. Its affine is its own: it is never taken from the reference.
@@ -62,7 +62,7 @@ class DoseSources:
             trained = self.load_generators()
             made_by = self.synthesis(trained.generators)
             self._translate.append(made_by)
-        mr = read_volume(case.mr)
+        mr = read_volume(case.mr, modality="MR")
         made = self._translate[0](mr)
         return Volume(made.hounsfield, mr.affine, mr.source)
 
@@ -105,7 +105,7 @@ def read_structure(place: str, case: Case) -> Volume:
     from medical_gans.io.dicom.masks import read_dicom_structure
 
     assert case.ct is not None
-    return read_dicom_structure(Path(file), name, read_volume(case.ct))
+    return read_dicom_structure(Path(file), name, read_volume(case.ct, modality="CT"))
 
 
 def _of_case(given: str | Path, case: Case) -> str:
