@@ -214,7 +214,7 @@ class TranslationViews(EpochViews):
             windows = self._windows(keys, rng)
             if isinstance(self.augmentation, Randomizable):
                 self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
-            moved = self.augmentation(windows)
+            moved = self.augmentation(windows)  # type: ignore[arg-type]
             view.update({k: torch.as_tensor(moved[k]).as_subclass(torch.Tensor).contiguous() for k in keys})
         return view
 
