@@ -188,3 +188,20 @@ def test_settings_that_make_no_sense_are_named(tmp_path, wrong):
     mr, ct = _prepared(tmp_path, patients=1)
     with pytest.raises(SettingError, match=next(iter(wrong))):
         TranslationViews(mr, ct, **{"crop_size": (32, 32), "views_per_epoch": 2, **wrong})
+
+
+def test_a_pair_at_two_places_is_refused_in_paired_training(tmp_path):
+    case = _patient(tmp_path, "p")
+    image = nibabel.load(case.ct)
+    (mr,) = [prepare_volume(case, "mr", preprocessing(), tmp_path / "cache")]
+    turned = image.as_reoriented(np.array([[1, -1], [0, 1], [2, -1]], float))
+    nibabel.save(turned, case.ct)
+    stored_otherwise = prepare_volume(case, "ct", preprocessing(), tmp_path / "other")
+    views = TranslationViews([mr], [stored_otherwise], crop_size=(32, 32), views_per_epoch=4, paired=True)
+    assert len(views) == 4
+    affine = image.affine.copy()
+    affine[0, 3] += 50
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), case.ct)
+    far = prepare_volume(case, "ct", preprocessing(), tmp_path / "far")
+    with pytest.raises(InputError, match="lie at different places: corners up to 50 mm apart"):
+        TranslationViews([mr], [far], crop_size=(32, 32), views_per_epoch=4, paired=True)

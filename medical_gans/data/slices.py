@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -22,13 +23,15 @@ from tqdm import tqdm
 
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io import Case, TrainingCases, read_volume
+from medical_gans.io import Case, TrainingCases, Volume, read_volume
+from medical_gans.io.grid import corners, largest_distance
 from medical_gans.io.writing import whole_file
 from medical_gans.transforms import body_mask, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, SlicePlane, ToGridd, WholeBody, grid_of, slices_at
 from medical_gans.transforms.modality import checked_ct, checked_mr
 from medical_gans.transforms.reading import preprocessed
 
+_ONE_GRID = 0.2  # of a voxel of training, that MR and CT of a pair may be apart
 logger = logging.getLogger(__name__)
 
 Transform = Callable[[dict[str, Any]], Mapping[Any, Any]]
@@ -47,6 +50,7 @@ class PreparedVolume:
         slices: indices along the plane's axis that show enough body.
         box: first and last voxel of the body per axis.
         distance: of adjacent slices, in slices.
+        corners: outermost voxel centres of the image (mm), ``(3, 8)``; None in caches of before.
     """
 
     name: str
@@ -55,6 +59,7 @@ class PreparedVolume:
     slices: np.ndarray
     box: tuple[tuple[int, int], ...]
     distance: float = 1.0
+    corners: np.ndarray | None = None
 
     def array(self) -> np.ndarray:
         """The voxels, memory-mapped."""
@@ -101,7 +106,8 @@ def prepare_volume(
         share = mask.mean(axis=tuple({0, 1, 2} - {PLANES[grid.planes[0]]}))
         box = [(side[0], side[-1] + 1) for side in sides]
         with whole_file(stored) as temporary, open(temporary, "wb") as file:
-            np.savez(file, spacing=true_spacing, share=share, box=box, distance=distance)
+            place = _canonical_corners(volume)
+            np.savez(file, spacing=true_spacing, share=share, box=box, distance=distance, corners=place)
     known = np.load(stored)
     share = known["share"]
     return PreparedVolume(
@@ -111,7 +117,16 @@ def prepare_volume(
         np.flatnonzero(share > max(_LEAST_BODY, 0.25 * share.max())),
         tuple((int(a), int(b)) for a, b in known["box"]),
         float(known["distance"]),
+        known.get("corners"),
     )
+
+
+def _canonical_corners(volume: Volume) -> np.ndarray:
+    """The outermost voxel centres (mm) in the order of RAS axes, however the file counts."""
+    orientation = nibabel.io_orientation(volume.affine)
+    shape = tuple(int(length) for length in np.take(volume.array.shape, np.argsort(orientation[:, 0])))
+    back = nibabel.orientations.inv_ornt_aff(orientation, volume.array.shape)
+    return corners(shape, volume.affine @ back)
 
 
 def _on_grid(
@@ -206,6 +221,13 @@ class TranslationViews(EpochViews):
                     f"MR and CT of {mr.name} lie on different grids ({mr.array().shape} and {ct.array().shape}). "
                     "Register and resample the CT to the MR, or train with paired=false."
                 )
+            if mr.corners is not None and ct.corners is not None:
+                apart = largest_distance(mr.corners, ct.corners)
+                if apart > _ONE_GRID * min(*mr.spacing, *ct.spacing):
+                    raise InputError(
+                        f"MR and CT of {mr.name} lie at different places: corners up to {apart:.3g} mm apart. "
+                        "Register and resample the CT to the MR, or train with paired=false."
+                    )
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         view: dict[str, torch.Tensor] = {}
