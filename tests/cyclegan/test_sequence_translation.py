@@ -1,15 +1,20 @@
 """Promises of the translation between two sets of MR sequences."""
 
+from functools import partial
+
 import nibabel as nib
 import numpy as np
 import torch
 from torch import nn
 
-from medical_gans.data.sequence_slices import SequenceSlices
+from medical_gans.data.sequence_views import SequenceSlices
+from medical_gans.inference.lesions import SequenceTranslator
 from medical_gans.io import save_volume
 from medical_gans.io.sequence_cases import find_sequence_cases
-from medical_gans.methods.cyclegan import SequenceTranslation, SequenceTranslator
+from medical_gans.losses import adversarial_objective, mind_loss
+from medical_gans.methods.cyclegan import CycleGan
 from medical_gans.networks import ResnetGenerator, patch_discriminator
+from medical_gans.training.player import Player
 from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
 
 RNG = np.random.default_rng(0)
@@ -19,7 +24,16 @@ def step(seed=0):
     torch.manual_seed(seed)
     generators = [ResnetGenerator(in_channels=2, out_channels=2, width=2, blocks=1) for _ in range(2)]
     judges = [patch_discriminator(in_channels=2, width=4, layers=1, norm="none") for _ in range(2)]
-    return SequenceTranslation(*generators, *judges, structure_weight=1.0, pool_size=2)
+    adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
+    pair = dict(zip(("source_to_target", "target_to_source"), generators, strict=True))
+    return CycleGan(
+        Player(pair, adam, average=["source_to_target"]),
+        Player(dict(zip(("source", "target"), judges, strict=True)), adam),
+        {"adversarial": adversarial_objective("least_squares"), "cycle": nn.L1Loss(), "structure": mind_loss},
+        {"adversarial": 1.0, "cycle": 10.0, "structure": 1.0},
+        sides=("source", "target"),
+        pool_size=2,
+    )
 
 
 def batch():
@@ -33,17 +47,19 @@ def test_the_names_are_those_of_the_two_domains():
         *("adversarial_source", "adversarial_target", "cycle_source", "cycle_target"),
         *("structure", "discriminator_source", "discriminator_target"),
     }
-    assert {"source", "target", "translated_source", "translated_target"} <= set(one.images)
+    assert {"source", "target", "synthetic_target", "synthetic_source"} <= set(one.images)
 
 
 def test_each_discriminator_judges_its_own_domain():
     """The target's discriminator alone decides how source images are translated."""
     one = step()
-    one.cycle.discriminators["ct"].requires_grad_(True)
-    one(batch())
-    moved = [p.grad is not None for p in one.cycle.discriminators["ct"].parameters()]
-    assert all(moved)
-    assert one.shipped is one.cycle.averaged.module
+    judge, asked = one.discriminators["target"], []
+    judge.register_forward_pre_hook(lambda module, images: asked.append(images[0].detach().clone()))
+    given = batch()
+    one(given)
+    assert torch.equal(asked[0], one.images["synthetic_target"])  # that of the generator
+    assert torch.equal(asked[1], given["target"]) and len(asked) == 3
+    assert one.shipped is one.generators.averaged("source_to_target")
 
 
 def test_a_step_continues_from_its_state():
@@ -85,7 +101,7 @@ def test_translated_cases_lie_on_the_grid_of_the_source_and_read_like_it(tmp_pat
             return -image
 
     cases = find_sequence_cases(tmp_path / "data", ["FLAIR"])
-    options = {"spacing": None, "output_dir": tmp_path / "out"}
+    options = {"output_dir": tmp_path / "out"}
     SequenceTranslator(Inverted(), cases, ["FLAIR"], ["T1c"], **options).run()
     written = nib.load(tmp_path / "out/anna/T1c.nii.gz")
     assert written.shape == shape and np.abs(written.affine - affine).max() < 1e-5

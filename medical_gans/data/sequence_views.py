@@ -1,18 +1,28 @@
-"""From labelled and unlabelled volumes to the patches that a segmenter and its adversary train on."""
+"""What a training step of brain lesions sees: patches for a segmenter and its adversary, slices for a translation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import Randomizable
 from torch import Tensor
+from tqdm import tqdm
 
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError
 from medical_gans.io.sequence_cases import SequenceCase
-from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
+from medical_gans.transforms.sequence_grid import in_box_of
+from medical_gans.transforms.sequences import Preprocessing, SequenceVolume, read_sequence_case
+
+DEVIATIONS = 4.0
+"""Normalised intensities up to this many deviations from the mean fit into [-1, 1]; others saturate."""
+_LEAST_FOREGROUND = 0.1  # of the fullest slice's
+_STATES = 2**32
+
+Augmentation = Callable[[dict[str, Tensor]], Mapping[str, Any]]
 
 
 class LesionViews(EpochViews):
@@ -27,11 +37,9 @@ class LesionViews(EpochViews):
             epoch; the others are centred anywhere in the foreground, as those of the target are.
         translated: images of the source volumes in the target's look, in the order of `source`.
         translated_share: of the source patches that are taken from `translated`.
-        flip: mirror left-right with probability one half.
-        gain: largest relative change of contrast of each channel.
-        offset: largest change of level of each channel, in deviations.
-        gamma: largest relative change of the exponent of contrast.
-        noise: largest deviation of added noise.
+        augmentation: of each patch, a transform of ``image`` ``(channel, *patch)``, ``label`` ``(1, *patch)`` and
+            ``foreground`` ``(channel, *patch)``, true where the image shows something. MONAI's randomisable transforms
+            get the state of (seed, epoch, index); None changes nothing.
         seed: of every random choice.
 
     Raises:
@@ -48,11 +56,7 @@ class LesionViews(EpochViews):
         lesion_share: float = 0.5,
         translated: Sequence[np.ndarray] = (),
         translated_share: float = 0.0,
-        flip: bool = True,
-        gain: float = 0.2,
-        offset: float = 0.2,
-        gamma: float = 0.0,
-        noise: float = 0.1,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(views_per_epoch, seed)
@@ -68,7 +72,7 @@ class LesionViews(EpochViews):
             raise InputError(f"None of the {len(self.source)} labelled cases has a lesion. Give cases with lesions.")
         self.lesion_share = lesion_share
         self.translated_share = translated_share if self.translated else 0.0
-        self.flip, self.gain, self.offset, self.gamma, self.noise = flip, gain, offset, gamma, noise
+        self.augmentation = augmentation
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``source`` and ``target`` ``(channel, *patch)``, ``label`` ``(1, *patch)``, ``anywhere`` (not by lesions)."""
@@ -77,28 +81,22 @@ class LesionViews(EpochViews):
         number = int(rng.choice(self.with_lesion) if in_lesion else rng.integers(len(self.source)))
         corner = self.source[number].corner(rng, in_lesion, self.patch_size)
         drawn = self.translated if rng.random() < self.translated_share else self.source
-        image, label = drawn[number].patch(corner, self.patch_size)
-        view = self._varied(rng, image, label)
-        made = {"source": view[0], "label": view[1].long(), "anywhere": torch.tensor(not in_lesion)}
+        view = self._varied(rng, *drawn[number].patch(corner, self.patch_size))
+        made = {"source": view["image"], "label": view["label"].long(), "anywhere": torch.tensor(not in_lesion)}
         if self.target:
             volume = self.target[int(rng.integers(len(self.target)))]
-            image, label = volume.patch(volume.corner(rng, False, self.patch_size), self.patch_size)
-            made["target"] = self._varied(rng, image, label)[0]
+            corner = volume.corner(rng, False, self.patch_size)
+            made["target"] = self._varied(rng, *volume.patch(corner, self.patch_size))["image"]
         return made
 
-    def _varied(self, rng: np.random.Generator, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
-        if self.flip and rng.random() < 0.5:
-            image, label = image[:, ::-1], label[::-1]
-        inside = image != 0
-        each = (len(image),) + (1,) * (image.ndim - 1)
-        changed = image * (1 + rng.uniform(-self.gain, self.gain, each)) + rng.uniform(-self.offset, self.offset, each)
-        if self.gamma:
-            low, high = changed.min(), max(float(changed.max()), float(changed.min()) + 1e-6)
-            exponent = np.exp(rng.uniform(-self.gamma, self.gamma, each))
-            changed = ((changed - low) / (high - low)) ** exponent * (high - low) + low
-        changed = changed + rng.uniform(0, self.noise) * rng.standard_normal(image.shape)
-        varied = np.where(inside, changed, 0.0).astype(np.float32)
-        return torch.from_numpy(varied), torch.from_numpy(label[None].copy())
+    def _varied(self, rng: np.random.Generator, image: np.ndarray, label: np.ndarray) -> dict[str, Tensor]:
+        arrays = {"image": image, "label": label[None], "foreground": image != 0}
+        view = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        if self.augmentation is None:
+            return view
+        if isinstance(self.augmentation, Randomizable):
+            self.augmentation.set_random_state(seed=int(rng.integers(_STATES)))
+        return {name: torch.as_tensor(one).as_subclass(Tensor) for name, one in self.augmentation(view).items()}
 
 
 class _Cropped:
@@ -130,20 +128,80 @@ class _Cropped:
         return self.image[(slice(None), *part)], self.label[part]
 
 
-def read_volumes(cases: Sequence[SequenceCase], channels: Sequence[str], **options: Any) -> list[SequenceVolume]:
-    """All cases of a data set, with progress; `options` as of `read_sequence_case`."""
-    from tqdm import tqdm
+class SequenceSlices(EpochViews):
+    """Random crops of axial slices of the source, each beside one of the target.
 
-    return [read_sequence_case(case, channels, **options) for case in tqdm(cases, desc="reading", unit="case")]
+    Args:
+        source: volumes whose look is to be changed.
+        target: volumes that have the wanted look.
+        crop_size: voxels left-right and back-front, multiples of 4.
+        views_per_epoch: pairs drawn in one epoch.
+        augmentation: of each crop, a transform of ``image`` ``(channel, *crop)`` in [-1, 1]; as of `LesionViews`.
+        seed: of every random choice.
+    """
+
+    def __init__(
+        self,
+        source: Sequence[SequenceVolume],
+        target: Sequence[SequenceVolume],
+        *,
+        crop_size: Sequence[int],
+        views_per_epoch: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(views_per_epoch, seed)
+        self.slices = {"source": _slices(source, crop_size), "target": _slices(target, crop_size)}
+        self.crop_size, self.augmentation = tuple(crop_size), augmentation
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """``source`` and ``target`` ``(channel, *crop)`` in [-1, 1]."""
+        rng = self.random(index)
+        return {name: self._crop(rng, slices) for name, slices in self.slices.items()}
+
+    def _crop(self, rng: np.random.Generator, slices: list[np.ndarray]) -> Tensor:
+        image = slices[rng.integers(len(slices))]
+        corner = [
+            int(rng.integers(0, size - edge + 1)) for size, edge in zip(image.shape[1:], self.crop_size, strict=True)
+        ]
+        part = tuple(slice(low, low + edge) for low, edge in zip(corner, self.crop_size, strict=True))
+        crop = torch.from_numpy(image[(slice(None), *part)].copy())
+        if self.augmentation is None:
+            return crop
+        if isinstance(self.augmentation, Randomizable):
+            self.augmentation.set_random_state(seed=int(rng.integers(_STATES)))
+        return torch.as_tensor(self.augmentation({"image": crop})["image"]).as_subclass(Tensor)
+
+
+def to_unit(normalised: np.ndarray) -> np.ndarray:
+    """Intensities in deviations from their mean to [-1, 1]."""
+    return np.clip(normalised / np.float32(DEVIATIONS), -1, 1)
+
+
+def _slices(volumes: Sequence[SequenceVolume], crop: Sequence[int]) -> list[np.ndarray]:
+    """Slices that show enough of the head, cut to it and padded to the size of a crop."""
+    found = []
+    for volume in volumes:
+        share = volume.foreground.sum((0, 1))
+        for k in np.flatnonzero(share > _LEAST_FOREGROUND * share.max()):
+            bounds = [np.flatnonzero(volume.foreground[:, :, k].any(1 - axis)) for axis in range(2)]
+            x, y = (slice(int(b[0]), int(b[-1]) + 1) for b in bounds)
+            cut = to_unit(volume.image[:, x, y, int(k)])
+            lacks = [max(0, edge - size) for edge, size in zip(crop, cut.shape[1:], strict=True)]
+            found.append(np.pad(cut, [(0, 0), *((lack // 2, lack - lack // 2) for lack in lacks)]))
+    return found
+
+
+def read_volumes(cases: Sequence[SequenceCase], **options: Any) -> list[SequenceVolume]:
+    """All cases of a data set, with progress; `options` as of `read_sequence_case`."""
+    return [read_sequence_case(case, **options) for case in tqdm(cases, desc="reading", unit="case")]
 
 
 def lesion_views(
     source: Sequence[SequenceCase],
     target: Sequence[SequenceCase],
-    channels: Sequence[str],
-    target_channels: Sequence[str],
     *,
-    spacing: Sequence[float | None] | None,
+    preprocessing: Preprocessing | None,
     num_classes: int,
     label_groups: Sequence[Sequence[int]] | None = None,
     translated: Sequence[SequenceCase] = (),
@@ -154,9 +212,7 @@ def lesion_views(
     Args:
         source: labelled cases.
         target: unlabelled cases; their labels, where there are any, are not opened.
-        channels: sequences of the source.
-        target_channels: sequences of the target, in the same order.
-        spacing: mm of the network's grid.
+        preprocessing: of every case.
         num_classes: background included.
         label_groups: see `read_sequence_case`.
         translated: the source's cases in the target's look, found by their names.
@@ -165,15 +221,16 @@ def lesion_views(
     Raises:
         InputError: as `read_sequence_case`; a source case that was not translated.
     """
-    volumes = read_volumes(source, channels, spacing=spacing, num_classes=num_classes, label_groups=label_groups)
     by_name = {case.name: case for case in translated}
     lost = [case.name for case in source if translated and case.name not in by_name]
     if lost:
         raise InputError(f"The translated images lack the case {lost[0]}. Translate the whole source again.")
-    images = (
-        [volume.image for volume in read_volumes([by_name[c.name] for c in source], target_channels, spacing=spacing)]
-        if translated
-        else []
-    )
-    others = read_volumes(target, target_channels, spacing=spacing) if target else []
+    labels = {"num_classes": num_classes, "label_groups": label_groups}
+    volumes = read_volumes(source, preprocessing=preprocessing, **labels)
+    others = read_volumes(target, preprocessing=preprocessing) if target else []
+    looks = read_volumes([by_name[c.name] for c in source], preprocessing=preprocessing) if translated else []
+    images = [
+        in_box_of(look.image, look.affine, volume.affine, volume.foreground.shape)
+        for look, volume in zip(looks, volumes, strict=bool(looks))
+    ]
     return LesionViews(volumes, others, translated=images, **options)
