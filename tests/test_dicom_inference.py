@@ -17,7 +17,7 @@ import torch
 from dicom_images import dicom_slice
 from torch import nn
 
-from medical_gans.errors import InputError, SettingError, UserError
+from medical_gans.errors import InputError, OutputError, SettingError, UserError
 from medical_gans.inference.synthesis import CaseEvaluator, DicomOutput, SliceSynthesis
 from medical_gans.inference.synthesis.dicom_output import body_outline
 from medical_gans.io import find_cases, read_volume
@@ -215,10 +215,11 @@ def test_a_ct_series_is_refused_before_anything_is_written(write_mr, tmp_path, n
     with pytest.raises(InputError, match=r"ct_series is a CT series.*Give the MR series"):
         translate(ct, tmp_path / "out")
     write_mr("mr_series")
-    with pytest.raises(UserError, match=r"1 case failed.*: ct_series.*Give the MR series"):
-        translate(tmp_path / "data", tmp_path / "out")
+    translate(tmp_path / "data", tmp_path / "out")
     made = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
     assert made == {"mr_series", "report"}, "the others are done"
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["passed_over"] == {"ct_series": "DICOM of modality CT"}
 
 
 def test_settings_that_contradict_each_other_are_refused():
@@ -242,11 +243,13 @@ def test_another_series_of_the_same_folder_is_not_taken_for_done(write_mr, tmp_p
     write_mr()
     mr = write_mr(uid="2.25.200", number=8)
     sources = []
-    for uid in ("2.25.100", "2.25.200"):
-        translate(mr, tmp_path / "out", series_uid=uid)
-        (path,) = (tmp_path / "out").glob("*/dicom/ct/CT0001.dcm")
+    for uid, out in (("2.25.100", "out"), ("2.25.200", "other")):
+        translate(mr, tmp_path / out, series_uid=uid)
+        (path,) = (tmp_path / out).glob("*/dicom/ct/CT0001.dcm")
         sources.append(pydicom.dcmread(path).ReferencedSeriesSequence[0].SeriesInstanceUID)
     assert sources == ["2.25.100", "2.25.200"]
+    with pytest.raises(OutputError, match="made of another image"):  # nor does it replace the first one's result
+        translate(mr, tmp_path / "out", series_uid="2.25.200")
 
 
 def test_uids_repeat_when_a_seed_is_given(write_mr, tmp_path, no_pictures):

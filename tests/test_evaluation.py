@@ -291,9 +291,11 @@ class Generators:
 
     def __init__(self, folder):
         from medical_gans.networks import ResnetGenerator
-        from medical_gans.training.checkpoints import load_weights, save_weights
+        from medical_gans.weights import WeightsCard, load_weights, save_weights
 
         save_weights(folder / "model.pt", ResnetGenerator(width=2, blocks=1))
+        network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 1}
+        WeightsCard((2.0, 2.0, None), network_def=network_def).save(folder / "model.pt")
         self.files = [folder / "model.pt"]
         self.generators = [load_weights(ResnetGenerator(width=2, blocks=1), self.files[0])]
         self.spacing, self.plane, self.fingerprint = (2.0, 2.0, None), "coronal", None
@@ -370,7 +372,6 @@ def test_the_config_evaluates_a_network(dataset, tmp_path, without_pictures):
         weights=str(tmp_path / "model.pt"),
         lookup_pairs=str(dataset),
         device="cpu",
-        **{"network_def#width": 2, "network_def#blocks": 1},
     )
     rows, content = read_tables(tmp_path / "out")
     assert len(rows) == 9 and set(content["summary"]) == {"synthetic_ct", "water", "lookup"}

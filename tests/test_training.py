@@ -7,16 +7,20 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from medical_gans.errors import OutputError, SettingError, TrainingAlarm
+from medical_gans.losses import adversarial_objective
 from medical_gans.methods.cyclegan import CycleGan
 from medical_gans.networks import ResnetGenerator, patch_discriminator
-from medical_gans.training.checkpoints import load_weights
+from medical_gans.training.player import Player
+from medical_gans.training.schedules import FlatThenLinear
 from medical_gans.training.trainer import StepTrainer, epoch_loader, seed_everything
+from medical_gans.weights import load_weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +46,13 @@ def small_gan(seed=0):
     seed_everything(seed)
     networks = [ResnetGenerator(width=2, blocks=1) for _ in range(2)]
     judges = [patch_discriminator(width=2, layers=1, norm="none") for _ in range(2)]
-    return CycleGan(*networks, *judges, pool_size=3, ema_decay=0.9, flat_epochs=2, decay_epochs=4, learning_rate=1e-3)
+    adam = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.999))
+    schedule = partial(FlatThenLinear, flat_epochs=2, decay_epochs=4)
+    generators = dict(zip(("mr_to_ct", "ct_to_mr"), networks, strict=True))
+    generators = Player(generators, adam, schedule=schedule, average=["mr_to_ct"], ema_decay=0.9)
+    discriminators = Player(dict(zip(("ct", "mr"), judges, strict=True)), adam, schedule=schedule)
+    losses = {"adversarial": adversarial_objective("least_squares"), "cycle": torch.nn.L1Loss()}
+    return CycleGan(generators, discriminators, losses, {"adversarial": 1.0, "cycle": 10.0}, pool_size=3)
 
 
 def train(folder, epochs, step=None, **options):

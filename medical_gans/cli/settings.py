@@ -42,6 +42,8 @@ READ_BY_MONAI = (
     | TRACKING_SETTINGS
 )
 
+_ONLY_FOR_MONAI = ("_requires_", "_disabled_", "_desc_")  # of a component, and of no use to a card
+
 
 def check_settings(config: str | None = None) -> None:
     """Refuse a setting that nothing reads, a target that does not exist, and an argument that its component lacks.
@@ -150,6 +152,12 @@ def setting_ids(config: Any, at: str = "") -> list[str]:
     return ids
 
 
+def imported_names(config: Mapping[str, Any]) -> list[str]:
+    """Names that the expressions of a config may use: what its ``imports`` bind."""
+    lines = [str(line).removeprefix("$") for line in config.get("imports") or []]
+    return [re.split(r"\s+", line.strip().rstrip(","))[-1].split(".")[0] for line in lines]
+
+
 def has_id(config: Any, name: str) -> bool:
     """Whether ``a::b::0`` leads to an entry."""
     for key in name.split(SEPARATOR):
@@ -206,7 +214,7 @@ def configured(name: str) -> dict[str, Any]:
 
     def plain(value: Any, at: str) -> Any:
         if isinstance(value, Mapping):
-            resolved = {key: plain(entry, _join(at, key)) for key, entry in value.items()}
+            resolved = {k: plain(entry, _join(at, k)) for k, entry in value.items() if k not in _ONLY_FOR_MONAI}
             if is_component(value) and isinstance(value["_target_"], str):
                 resolved["_target_"] = ConfigComponent(value, locator=parser.locator).resolve_module_name()
             return resolved

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from medical_gans.io.dicom.index import DicomSource
 
+_ONE_GRID = 0.2  # of a voxel, that programs which round leave between images of one grid
+_LABEL_TOLERANCE = 1e-3  # around a whole number, that interpolation and scaling leave
 _GRID_TOLERANCE = 0.01  # of the smallest voxel edge, at the worst corner
 _NIFTI_1_TOLERANCE = 1e-4  # mm; ITK, and so 3D Slicer and ITK-SNAP, cannot open NIfTI-2
 _QFORM_TOLERANCE = 1e-3  # mm at the worst corner; a sheared affine is further off and gets no qform
@@ -117,7 +119,7 @@ def read_label_map(path: str | os.PathLike[str]) -> Volume:
     """
     volume = _load(path)
     rounded = np.rint(volume.array)
-    odd = volume.array[(rounded != volume.array) | (rounded < 0) | (rounded > 255)]
+    odd = volume.array[(np.abs(rounded - volume.array) > _LABEL_TOLERANCE) | (rounded < 0) | (rounded > 255)]
     if odd.size:
         raise InputError(f"{path} is no label map: it holds {odd[0]:g}. Whole numbers from 0 to 255 are needed.")
     return Volume(rounded.astype(np.uint8), volume.affine, volume.source)
@@ -160,6 +162,45 @@ def save_volume(path: str | os.PathLike[str], array: np.ndarray, affine: ArrayLi
     return target
 
 
+def aligned_to(first: Volume, second: Volume) -> Volume:
+    """The second volume in the order of the first one's voxels, where both lie on one grid of the patient.
+
+    Axes may be stored in another order or direction, and the grids may be apart by a fifth of a voxel, as programs that
+    round leave them; that is said among the repairs.
+
+    Raises:
+        InputError: the grids differ.
+    """
+    to_first = np.linalg.inv(first.affine) @ second.affine
+    turn = np.rint(to_first[:3, :3]).astype(int)
+    if not np.array_equal(np.abs(turn) @ np.ones(3, int), np.ones(3, int)) or abs(np.linalg.det(turn)) != 1:
+        check_same_grid(first, second)  # which says how far apart they are
+        return second
+    axes = [int(np.flatnonzero(row)[0]) for row in turn]
+    flips = [int(turn[row, axis]) for row, axis in enumerate(axes)]
+    array = second.array.transpose(axes)[tuple(slice(None, None, flip) for flip in flips)]
+    order = np.zeros((4, 4))
+    order[3, 3] = 1.0
+    for row, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        order[axis, row] = flip
+        order[axis, 3] = second.array.shape[axis] - 1 if flip < 0 else 0.0
+    stored = replace(second, array=array, affine=second.affine @ order)
+    offset = largest_distance(corners(first.array.shape, first.affine), corners(array.shape, stored.affine))
+    if array.shape != first.array.shape or offset > _ONE_GRID * min(*first.spacing, *second.spacing):
+        check_same_grid(first, second)
+    if not np.array_equal(turn, np.eye(3, dtype=int)):
+        said = f"{_file(second)} is stored in another order of axes than {_file(first)}; it was brought to that order."
+    elif offset > _GRID_TOLERANCE * min(*first.spacing, *second.spacing):
+        said = f"{_file(second)} lies {offset:.2g} mm beside {_file(first)}, less than a fifth of a voxel: one grid."
+    else:
+        return stored
+    return replace(stored, array=np.ascontiguousarray(array), repairs=(*second.repairs, said))
+
+
+def _file(volume: Volume) -> str:
+    return Path(volume.source).name
+
+
 def check_same_grid(first: Volume, second: Volume) -> None:
     """Refuse two volumes whose voxels do not coincide (to a hundredth of the smallest voxel edge)."""
     shapes = first.array.shape, second.array.shape
@@ -183,7 +224,7 @@ def _load(
         from medical_gans.io.dicom.series import read_series
 
         return read_series(source, series_uid, repair, select=select, modality=modality)
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     try:
         if not path.exists():
             raise InputError(f"{path} does not exist. Check the path.")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medical_gans.errors import InputError, OutputError, SettingError
-from medical_gans.inference.synthesis.body_outline import body_outline
+from medical_gans.inference.synthesis.body import body_outline
 from medical_gans.io import Case, Volume, read_volume
+from medical_gans.transforms.modality import with_background_at_zero
 
 if TYPE_CHECKING:
     from medical_gans.io.dicom.ct import CtSeries
@@ -83,6 +84,7 @@ class DicomOutput:
                 f"{mr.source} is a {mr.modality} series by its headers, but an MR is translated. Give the MR series; "
                 "where a folder holds several, series_uid chooses one."
             )
+        mr = with_background_at_zero(mr)
         if self.write is True and not mr.headers:
             raise InputError(f"write_dicom is true, but {mr.source} is no DICOM series to take patient and study from.")
         if self.write and mr.headers:

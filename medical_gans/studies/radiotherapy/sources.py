@@ -24,9 +24,7 @@ class DoseSources:
         organs: of the same kinds; each is called by its structure or file name.
         body: mask of what belongs to the patient; None finds it.
         load_generators: gives trained generators, as `synthesis.load_generators` does.
-        synthesis: makes of generators, spacing and planes what translates an MR: `synthesis.SliceSynthesis`.
-        spacing: mm; None takes that of training.
-        planes: None takes that of training.
+        synthesis: makes of generators what translates an MR: `synthesis.SliceSynthesis`.
     """
 
     synthetic_ct: str | Path | None = None
@@ -35,8 +33,6 @@ class DoseSources:
     body: str | Path | None = None
     load_generators: Callable[[], Any] | None = None
     synthesis: Callable[..., Any] | None = None
-    spacing: Sequence[float | None] | None = None
-    planes: str | Sequence[str] | None = None
     _translate: list[Any] = field(default_factory=list, init=False, repr=False)
 
     def read_reference(self, case: Case) -> Volume:
@@ -64,9 +60,7 @@ class DoseSources:
             )
         if not self._translate:
             trained = self.load_generators()
-            made_by = self.synthesis(
-                trained.generators, spacing=self.spacing or trained.spacing, planes=self.planes or [trained.plane]
-            )
+            made_by = self.synthesis(trained.generators)
             self._translate.append(made_by)
         mr = read_volume(case.mr, modality="MR")
         made = self._translate[0](mr)
