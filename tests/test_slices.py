@@ -162,3 +162,43 @@ def test_settings_that_make_no_sense_are_named(tmp_path, wrong):
     mr, ct = _prepared(tmp_path, patients=1)
     with pytest.raises(SettingError, match=next(iter(wrong))):
         TranslationViews(mr, ct, **{"crop_size": (32, 32), "views_per_epoch": 2, **wrong})
+
+
+def test_a_registered_pair_is_trusted_at_the_same_place_in_every_view(tmp_path):
+    cases = []
+    for number in range(2):
+        case = _patient(tmp_path, f"p{number}", seed=number)
+        hounsfield = np.asarray(nibabel.load(case.ct).dataobj)
+        mask = _write(tmp_path / case.name / "trusted.nii.gz", hounsfield == 900, nibabel.load(case.ct).affine)
+        cases.append(Case(case.name, case.mr, case.ct, trusted=mask if number == 0 else None))
+    views = translation_views(
+        TrainingCases(cases, cases, []),
+        cache_dir=tmp_path / "cache",
+        spacing=(2.0, 2.0, None),
+        crop_size=(32, 32),
+        views_per_epoch=24,
+        paired=True,
+    )
+    inner = (slice(None), slice(12, 20), slice(12, 20))  # not beyond the edge of the volume
+    fully = 0
+    for view in (views[index] for index in range(24)):
+        trusted, bone = view["trusted"][inner] > 0.9, view["ct"][inner] > 0.5
+        if trusted.all():
+            fully += 1
+        else:
+            assert not (trusted & ~bone).any()
+    assert 0 < fully < 24
+
+
+def test_unpaired_views_know_nothing_of_trust(tmp_path):
+    case = _patient(tmp_path, "p")
+    mask = _write(tmp_path / "p" / "trusted.nii.gz", np.ones((48, 40, 12)), nibabel.load(case.ct).affine)
+    cases = [Case("p", case.mr, case.ct, trusted=mask)]
+    views = translation_views(
+        TrainingCases(cases, cases, []),
+        cache_dir=tmp_path / "cache",
+        spacing=(2.0, 2.0, None),
+        crop_size=(32, 32),
+        views_per_epoch=1,
+    )
+    assert set(views[0]) == {"mr", "ct"}

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io import Case, TrainingCases, read_volume
+from medical_gans.io import Case, TrainingCases, read_mask, read_volume
 from medical_gans.io.writing import whole_file
 from medical_gans.transforms import (
     body_mask,
@@ -64,7 +64,7 @@ def prepare_volume(
 
     Args:
         case: where the files are.
-        kind: ``"mr"`` or ``"ct"``.
+        kind: ``"mr"``, ``"ct"``, or ``"trusted"`` for the mask of a registered pair, which becomes 1 inside and -1 outside.
         spacing: wanted voxel size along the canonical axes in mm; None keeps an axis.
         cache_dir: folder for the prepared arrays; an array already there for the same file and settings is used.
         plane: plane whose slices are listed.
@@ -105,15 +105,17 @@ def _prepared_arrays(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
     from scipy import ndimage
 
-    volume = read_volume(path)
+    volume = read_mask(path) if kind == "trusted" else read_volume(path)
     orientation = nibabel.io_orientation(volume.affine)
     array = nibabel.apply_orientation(volume.array, orientation)
     voxel = tuple(float(s) for s in np.take(volume.spacing, np.argsort(orientation[:, 0])))
-    mask = body_mask(array, voxel, "MR" if kind == "mr" else "CT")
+    mask = array if kind == "trusted" else body_mask(array, voxel, "MR" if kind == "mr" else "CT")
     if not mask.any():
         raise InputError(f"{path} shows no body: nothing stands out from air. Leave this file out, or export it again.")
     if kind == "mr":
         unit = normalise_mr(array, mr_reference_intensity(array, mask))
+    elif kind == "trusted":
+        unit = np.where(array, np.float32(1.0), np.float32(-1.0))
     else:
         hounsfield = ndimage.median_filter(array, size=(denoise, denoise, 1)) if denoise else array
         around = ndimage.binary_dilation(mask, iterations=3)
@@ -134,13 +136,15 @@ class TranslationViews(EpochViews):
         crop_size: voxels of a view: two numbers for slices, three for blocks.
         views_per_epoch: length of the data set.
         paired: cut MR and CT at the same place.
+        trusted: where each pair may teach; None trusts a pair everywhere. Without any, views do not have it.
         plane: plane of the slices (2D).
         adjacent: slices stacked as channels (2.5D), odd.
         seed: seed of every choice.
         augmentation: arguments of `transforms.translation_augmentation`.
 
     Yields:
-        ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1].
+        ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1]; with trusted pairs also ``"trusted"``, 1 where the
+        CT may teach and -1 where not.
 
     Raises:
         InputError: one of the two lists is empty, or a pair lies on two grids.
@@ -155,6 +159,7 @@ class TranslationViews(EpochViews):
         crop_size: Sequence[int],
         views_per_epoch: int,
         paired: bool = False,
+        trusted: Sequence[PreparedVolume | None] = (),
         plane: str = "axial",
         adjacent: int = 1,
         seed: int = 0,
@@ -170,13 +175,15 @@ class TranslationViews(EpochViews):
         if adjacent < 1 or adjacent % 2 == 0:
             raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
         super().__init__(views_per_epoch, seed)
-        self.volumes = {"mr": list(mr), "ct": list(ct)}
+        self.volumes: dict[str, list] = {"mr": list(mr), "ct": list(ct)}
         self.crop_size = tuple(crop_size)
         self.paired = paired
         self.axis = PLANES[plane]
         self.adjacent = adjacent
         options = {"rotation": 10.0, "scaling": 0.1, "flip": True, **(augmentation or {})}
-        groups = [("mr", "ct")] if paired else [("mr",), ("ct",)]
+        if paired and any(trusted):
+            self.volumes["trusted"] = list(trusted)
+        groups = [tuple(self.volumes)] if paired else [("mr",), ("ct",)]
         self.augmentations = {keys: translation_augmentation(keys, crop_size, **options) for keys in groups}
         if paired:
             self._check_pairs()
@@ -189,8 +196,11 @@ class TranslationViews(EpochViews):
             if mr.array().shape != ct.array().shape:
                 raise InputError(
                     f"MR and CT of {mr.name} lie on different grids ({mr.array().shape} and {ct.array().shape}). "
-                    "Register and resample the CT to the MR, or train with paired=false."
+                    "Register the CT to the MR with mr_to_ct register, or train with paired=false."
                 )
+        for mr, mask in zip(self.volumes["mr"], self.volumes.get("trusted", ()), strict=False):
+            if mask is not None and mask.array().shape != mr.array().shape:
+                raise InputError(f"The trusted mask of {mr.name} lies on another grid than its MR. Register the pair again.")
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         view: dict[str, torch.Tensor] = {}
@@ -217,7 +227,8 @@ class TranslationViews(EpochViews):
             centre[axis] = min(max(centre[axis], first), last)
         windows = {}
         for key in keys:
-            array = self.volumes[key][which].array()
+            stored = self.volumes[key][which]
+            array = np.ones(volume.array().shape, np.float16) if stored is None else stored.array()
             ranges = {
                 a: np.arange(-(c * 5 // 8), c * 5 // 8) + centre[a]
                 for a, c in zip(spatial, self.crop_size, strict=True)
@@ -260,12 +271,17 @@ def translation_views(
     work = [("mr", case) for case in cases.mr] + [("ct", case) for case in cases.ct]
     for kind, case in tqdm(work, desc="preparing volumes", leave=False):
         prepared[kind].append(prepare_volume(case, kind, spacing, Path(cache_dir), plane, denoise))
+    trusted = [
+        prepare_volume(case, "trusted", spacing, Path(cache_dir), plane) if case.trusted else None
+        for case in (cases.mr if paired else ())
+    ]
     return TranslationViews(
         prepared["mr"],
         prepared["ct"],
         crop_size=crop_size,
         views_per_epoch=views_per_epoch,
         paired=paired,
+        trusted=trusted,
         plane=plane,
         adjacent=adjacent,
         seed=seed,

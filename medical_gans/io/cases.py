@@ -13,7 +13,7 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.io.case_names import patients_of, unique_names
 from medical_gans.io.datalist import SECTIONS, read_datalist
 from medical_gans.io.formats import is_dicom_file
-from medical_gans.io.layouts import LAYOUTS, Located, locate, parts_of
+from medical_gans.io.layouts import LAYOUTS, ROLES, Located, locate, parts_of
 
 DatasetDir = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -31,6 +31,7 @@ class Case:
     mask: Path | None = None
     files: tuple[Path, ...] = ()  # of the MR, where its DICOM files were named one by one or by a DICOMDIR
     series_uid: str | None = None  # of the MR, where one of several DICOM series was chosen
+    trusted: Path | None = None  # where the CT of a registered pair may teach, as `mr_to_ct register` leaves it
 
     @property
     def mr_source(self) -> Path | tuple[Path, ...] | None:
@@ -163,7 +164,7 @@ def _first_section(listed: list[Located]) -> list[Located]:
 
 
 def _case(name: str, one: Located) -> Case:
-    return Case(name, one.images.get("mr"), one.images.get("ct"), one.images.get("mask"), one.files)
+    return Case(name, **{role: one.images.get(role) for role in ROLES}, files=one.files)
 
 
 def _sample() -> Path:

@@ -21,7 +21,7 @@ from medical_gans.io.formats import (
     visible_files,
 )
 
-ROLES = ("mr", "ct", "mask")
+ROLES = ("mr", "ct", "mask", "trusted")
 LAYOUTS = (
     "patient folders with mr, ct and mask images (SynthRAD), folders mr/ and ct/ with images, "
     "one image (.nii.gz, .nii, .mha, .mhd, .nrrd), a folder of images, a folder with one DICOM series, "

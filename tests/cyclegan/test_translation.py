@@ -206,3 +206,25 @@ def test_one_setting_chooses_the_paired_mode():
 def test_unknown_structure_loss_is_named():
     with pytest.raises(SettingError, match="mutual"):
         _gan(structure="mutual")
+
+
+def test_what_is_not_trusted_does_not_teach():
+    batch = _batch(shape=(2, 1, 8, 8))
+    batch["trusted"] = torch.ones(2, 1, 8, 8)
+    batch["trusted"][..., :4] = -1
+    lied = {**batch, "ct": batch["ct"].clone()}
+    lied["ct"][..., :4] = torch.rand(2, 1, 8, 4) * 2 - 1
+    steps = [PairedTranslation(Affine(0.5, 0.1), Mean(1.0), paired_weight=100.0) for _ in range(2)]
+    losses = [step(one) for step, one in zip(steps, (batch, lied), strict=True)]
+    assert losses[0] == pytest.approx(losses[1])
+    right = (0.5 * batch["mr"] + 0.1 - batch["ct"])[..., 4:].abs().mean()
+    assert losses[0]["paired"] == pytest.approx(100 * float(right), rel=1e-5)
+    for one, other in zip(steps[0].shipped.parameters(), steps[1].shipped.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_pair_trusted_everywhere_is_a_pair_without_the_mask():
+    batch = _batch()
+    steps = [PairedTranslation(Affine(0.5, 0.1), Mean(1.0)) for _ in range(2)]
+    plain, masked = steps[0](batch), steps[1]({**batch, "trusted": torch.ones_like(batch["ct"])})
+    assert plain == pytest.approx(masked, rel=1e-5)

@@ -107,6 +107,9 @@ class CycleGan(TranslationStep):
 class PairedTranslation(TranslationStep):
     """Conditional GAN with L1 on registered pairs: Wolterink's comparison, Isola et al. 2017, equation 4.
 
+    Where a batch says that a CT is not to be trusted (``"trusted"``, -1), neither the difference nor the discriminator
+    sees it.
+
     Args:
         mr_to_ct: the generator that ships.
         ct_discriminator: judges MR and CT together: twice the channels of the CT.
@@ -119,18 +122,35 @@ class PairedTranslation(TranslationStep):
     ) -> None:
         super().__init__({"mr_to_ct": mr_to_ct}, {"ct": ct_discriminator}, **options)
         self.paired_weight = paired_weight
+        self._trust: Tensor | None = None
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        trusted = batch.get("trusted")
+        self._trust = None if trusted is None else (trusted.to(self.device, non_blocking=True) + 1) / 2
+        return super().__call__(batch)
 
     def generator_terms(self, mr: Tensor, ct: Tensor) -> dict[str, Tensor]:
         synthetic_ct = self.generators["mr_to_ct"](mr)
         self.images = {"mr": mr, "synthetic_ct": synthetic_ct.detach().float(), "ct": ct}
         return {
-            "adversarial_ct": self._fooling("ct", torch.cat([mr, synthetic_ct], 1), torch.cat([mr, ct], 1)),
-            "paired": self.paired_weight * l1_loss(synthetic_ct, ct),
+            "adversarial_ct": self._fooling("ct", self._judged(mr, synthetic_ct), self._judged(mr, ct)),
+            "paired": self.paired_weight * self._difference(synthetic_ct, ct),
         }
 
     def discriminator_terms(self, mr: Tensor, ct: Tensor) -> dict[str, Tensor]:
-        fake = torch.cat([mr, self.images["synthetic_ct"]], 1)
-        return {"discriminator_ct": self._judging("ct", torch.cat([mr, ct], 1), fake)}
+        fake = self._judged(mr, self.images["synthetic_ct"])
+        return {"discriminator_ct": self._judging("ct", self._judged(mr, ct), fake)}
+
+    def _difference(self, synthetic_ct: Tensor, ct: Tensor) -> Tensor:
+        """L1, the mean over what is trusted."""
+        if self._trust is None:
+            return l1_loss(synthetic_ct, ct)
+        return (self._trust * (synthetic_ct - ct).abs()).sum() / self._trust.sum().clamp(min=1)
+
+    def _judged(self, mr: Tensor, ct: Tensor) -> Tensor:
+        """MR beside a CT, which is air where the true one is not trusted."""
+        shown = ct if self._trust is None else self._trust * (ct + 1) - 1
+        return torch.cat([mr, shown], 1)
 
 
 def translation_step(

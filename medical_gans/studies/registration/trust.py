@@ -1,0 +1,200 @@
+"""How far a registered pair can be trusted: figures, a verdict, and a mask for training.
+
+Nothing here knows how the pair was registered, and no synthetic CT is asked, since it errs where training is needed most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.stats import rankdata
+
+DENSE_BONE_HU = 400.0
+"""Cortical bone: no fat, so dark in every MR sequence. Spongy bone below it holds marrow and may be bright."""
+_SOFT_HU = (-150.0, 150.0)
+_AIR_HU = -300.0
+_NEAR_MM = (3.0, 10.0)  # from dense bone, soft tissue that it is compared with
+_LEAST_BONE_ML = 0.5
+_BLUR_MM = 5.0
+_MR_CLASSES = 24
+_HOUNSFIELD_EDGES = (-500, -150, -110, -80, -50, -20, 0, 20, 40, 60, 80, 120, 180, 250, 400, 700)
+_VOLUME_RANGE = (0.5, 2.0)  # change of volume beyond which the deformation is not believed
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a pair must reach.
+
+    Attributes:
+        dark_cortex: least `Agreement.dark_cortex`.
+        outside: largest share of the MR's body that lies outside the body on the CT, within the CT's view.
+        trusted: least share of the MR's body that is trusted.
+        folded: largest share of the body where the deformation folds.
+    """
+
+    dark_cortex: float = 0.8
+    outside: float = 0.08
+    trusted: float = 0.5
+    folded: float = 0.001
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a CT lies on its MR.
+
+    Attributes:
+        dark_cortex: probability that a voxel of dense bone is darker on the MR than a voxel of the soft tissue near it;
+            1 where all cortex of the CT lies on dark, 0.5 by chance. None where the CT shows under 0.5 ml of dense bone.
+        information: mutual information of the two in the body, nats.
+        outside: share of the MR's body, within the CT's view, where the CT shows air.
+        unseen: share of the MR's body that the CT does not cover.
+        trusted: share of the MR's body that is trusted.
+        folded: share of the body where the deformation folds.
+        bone_ml: dense bone on the registered CT in the body, ml.
+    """
+
+    dark_cortex: float | None
+    information: float
+    outside: float
+    unseen: float
+    trusted: float
+    folded: float
+    bone_ml: float
+
+    def refusals(self, limits: Limits) -> list[str]:
+        """Why the pair is of no use for training, as sentences; none where it is."""
+        reasons = []
+        if self.dark_cortex is not None and self.dark_cortex < limits.dark_cortex:
+            reasons.append(
+                f"Bone of the CT does not lie on the dark cortex of the MR: {self.dark_cortex:.2f}, where 1 is "
+                f"perfect, 0.5 is chance and {limits.dark_cortex:g} is needed."
+            )
+        if self.outside > limits.outside:
+            reasons.append(
+                f"{self.outside:.0%} of the body on the MR lies in air on the CT; {limits.outside:.0%} is allowed."
+            )
+        if self.trusted < limits.trusted:
+            reasons.append(
+                f"Only {self.trusted:.0%} of the body on the MR can be trusted ({self.unseen:.0%} is not on the CT); "
+                f"{limits.trusted:.0%} is needed."
+            )
+        if self.folded > limits.folded:
+            reasons.append(
+                f"The deformation folds in {self.folded:.2%} of the body; {limits.folded:.2%} is allowed. "
+                "Raise bending_weight or control_spacing."
+            )
+        return reasons
+
+
+def judge(
+    mr: np.ndarray,
+    hounsfield: np.ndarray,
+    body: np.ndarray,
+    view: np.ndarray,
+    spacing: Sequence[float],
+    volume_change: np.ndarray | None = None,
+) -> tuple[Agreement, np.ndarray, np.ndarray]:
+    """Figures of a pair, where it may be compared, and where it is trusted.
+
+    Args:
+        mr: ``(x, y, z)``, any scale.
+        hounsfield: HU, registered, on the same grid.
+        body: of the patient on the MR, boolean.
+        view: where the CT has voxels, boolean.
+        spacing: mm.
+        volume_change: determinant of the deformation's Jacobian; None for a rigid motion.
+
+    Returns:
+        Figures; the body within both views; and where the pair is trusted. In the body that is where MR and CT tell the
+        same story: around each voxel the pairs of intensities are more frequent than chance, and volume is not stretched
+        beyond belief. Outside the body it is where both show air.
+    """
+    mask = body & view
+    seen = mask & (hounsfield > _AIR_HU)
+    density = _agreement_map(mr, hounsfield, mask, spacing)
+    trusted = seen & (density > 0)
+    if volume_change is not None:
+        trusted &= (volume_change > _VOLUME_RANGE[0]) & (volume_change < _VOLUME_RANGE[1])
+    trusted = ndimage.binary_opening(trusted, iterations=1)
+    inside = max(int(body.sum()), 1)
+    bone = mask & (hounsfield > DENSE_BONE_HU)
+    return (
+        Agreement(
+            dark_cortex=_dark_cortex(mr, hounsfield, bone, mask, spacing),
+            information=float(_information(mr, hounsfield, mask)),
+            outside=1 - float(seen.sum()) / max(int(mask.sum()), 1),
+            unseen=1 - float(mask.sum()) / inside,
+            trusted=float(trusted.sum()) / inside,
+            folded=0.0 if volume_change is None else float((volume_change <= 0)[mask].mean()) if mask.any() else 1.0,
+            bone_ml=float(bone.sum()) * float(np.prod(spacing)) / 1000,
+        ),
+        mask,
+        trusted | (view & ~body & (hounsfield < _AIR_HU)),
+    )
+
+
+def jacobian_determinant(points: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Change of volume at each voxel: 1 keeps it, 0 or less folds.
+
+    Args:
+        points: ``(x, y, z, 3)``, where each voxel goes, in mm.
+        spacing: mm between voxels.
+    """
+    x, y, z = (np.gradient(points, spacing[axis], axis=axis) for axis in range(3))
+    determinant: np.ndarray = (np.cross(x, y) * z).sum(-1)
+    return determinant
+
+
+def _dark_cortex(
+    mr: np.ndarray, hounsfield: np.ndarray, bone: np.ndarray, mask: np.ndarray, spacing: Sequence[float]
+) -> float | None:
+    if bone.sum() * np.prod(spacing) / 1000 < _LEAST_BONE_ML:
+        return None
+    distance = ndimage.distance_transform_edt(~bone, sampling=spacing)
+    soft = (hounsfield > _SOFT_HU[0]) & (hounsfield < _SOFT_HU[1])
+    near = mask & soft & (distance >= _NEAR_MM[0]) & (distance <= _NEAR_MM[1])
+    if not near.any():
+        return None
+    ranks = rankdata(np.concatenate([mr[bone], mr[near]]))
+    n, m = int(bone.sum()), int(near.sum())
+    brighter = (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)
+    return float(1 - brighter)
+
+
+def _joint(mr: np.ndarray, hounsfield: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Classes of both images in the mask, and their joint probability."""
+    edges = np.unique(np.quantile(mr[mask], np.linspace(0, 1, _MR_CLASSES + 1)[1:-1]))
+    first, second = np.digitize(mr[mask], edges), np.digitize(hounsfield[mask], _HOUNSFIELD_EDGES)
+    joint = np.zeros((len(edges) + 1, len(_HOUNSFIELD_EDGES) + 1))
+    np.add.at(joint, (first, second), 1)
+    joint = ndimage.gaussian_filter(joint, 0.7, mode="nearest")
+    return first, second, joint / joint.sum()
+
+
+def _pointwise(joint: np.ndarray) -> np.ndarray:
+    """Logarithm of how much more frequent each pair is than chance."""
+    chance = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    return np.log((joint + 1e-9) / (chance + 1e-9))
+
+
+def _information(mr: np.ndarray, hounsfield: np.ndarray, mask: np.ndarray) -> float:
+    if not mask.any():
+        return 0.0
+    _, _, joint = _joint(mr, hounsfield, mask)
+    return float((joint * _pointwise(joint)).sum())
+
+
+def _agreement_map(mr: np.ndarray, hounsfield: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Mean over a few mm of how much more frequent the pairs of intensities are than chance; nats."""
+    if not mask.any():
+        return np.zeros(mr.shape, dtype=np.float32)
+    first, second, joint = _joint(mr, hounsfield, mask)
+    density = np.zeros(mr.shape, dtype=np.float32)
+    density[mask] = _pointwise(joint)[first, second]
+    sigma = [_BLUR_MM / edge for edge in spacing]
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
+    smooth: np.ndarray = ndimage.gaussian_filter(density, sigma) / np.maximum(weight, 1e-3)
+    return smooth
