@@ -24,6 +24,7 @@ from bundle_documents import metadata, needed_packages, readme  # noqa: E402
 from bundle_recipes import RECIPES, STAGES, Recipe  # noqa: E402
 
 from medical_gans.errors import InputError, UserError  # noqa: E402
+from medical_gans.io.ownership import Origin, check_replaceable  # noqa: E402
 from medical_gans.io.writing import check_writable, whole_file, whole_folder  # noqa: E402
 
 PAGES = Path(__file__).resolve().parent
@@ -47,7 +48,9 @@ def assemble(recipe: Recipe, output_dir: Path, repository: Path = REPOSITORY) ->
     if missing := missing_sources(recipe, repository):
         raise InputError(f"{recipe.name} needs {missing[0]}, which is not there. Train the weights, or get the file.")
     check_writable(output_dir)
-    with whole_folder(output_dir / recipe.name) as folder:
+    origin = Origin(f"assembly of {recipe.name}", inputs=[repository])
+    check_replaceable(output_dir / recipe.name, origin)
+    with whole_folder(output_dir / recipe.name, origin) as folder:
         _write_code(repository, folder)
         _write_weights(recipe, repository, folder)
         _write_configs(recipe, repository, folder)

@@ -212,7 +212,7 @@ def test_missing_predictions_are_named_and_no_table_is_left(dataset, tmp_path):
     with pytest.raises(UserError, match=r"none could be evaluated: anna .*synthetic_ct.nii.gz does not exist"):
         evaluation(dataset, StoredSyntheticCt(tmp_path / "empty"), tmp_path / "out").run()
     left = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert left == ["manifest.json", "report", "report.html"]
+    assert left == ["made_from.json", "manifest.json", "report", "report.html"]
 
 
 def test_without_a_mask_the_body_of_the_ct_is_judged(own_dataset, predictions, tmp_path, without_pictures):

@@ -390,15 +390,20 @@ def test_an_evaluation_leaves_tables_pictures_and_a_page(files, tmp_path, capsys
 
 def test_an_earlier_evaluation_is_replaced_and_nothing_else(files, tmp_path):
     theses, out = tmp_path / "theses", tmp_path / "out"
-    for folder in (theses, out):
-        folder.mkdir()
-        (folder / "mine.txt").write_text("years of work")
-    (out / "manifest.json").write_text('{"workflow": "lung_nodule", "stage": "evaluate"}')
+    theses.mkdir()
+    (theses / "mine.txt").write_text("years of work")
     with pytest.raises(OutputError, match="other files"):
         evaluation(files, theses).run()
     assert [path.name for path in theses.iterdir()] == ["mine.txt"]
     evaluation(files, out, trainings=0).run()
-    assert not (out / "mine.txt").exists() and (out / "report.html").is_file()
+    (out / "mine.txt").write_text("years of work")
+    with pytest.raises(OutputError, match=r"holds mine\.txt, which was not made by this program"):
+        evaluation(files, out, trainings=0).run()
+    assert (out / "mine.txt").read_text() == "years of work"
+    (out / "mine.txt").unlink()
+    before = (out / "report.html").stat().st_ino
+    evaluation(files, out, trainings=0).run()
+    assert (out / "report.html").stat().st_ino != before
     assert {path.name for path in tmp_path.iterdir()} == {"theses", "out"}
 
 

@@ -47,10 +47,9 @@ def test_an_archive_trains_and_leaves_weights_with_their_card(archive, tmp_path)
     assert card["window"] == [-1000.0, 400.0]
     assert (tmp_path / "run/pictures/epoch_0001.png").exists()
 
-    from medical_gans.networks import nodule_generator
-    from medical_gans.training.checkpoints import load_weights
+    from medical_gans.weights import load_network
 
-    load_weights(nodule_generator(**card["network"]), tmp_path / "run/model.pt")
+    load_network(tmp_path / "run/model.pt")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_what_nothing_reads_is_unused():
         "steps": ["$@component.clear(@list#0)"],
         "dataset_dir": "read by MONAI",
     }
-    assert settings.unused_settings(config) == ["dead", "section::dead"]
+    assert settings.unused_settings(config) == ["dead", "section::dead", "steps"]
 
 
 def test_references_to_nothing_are_found():

@@ -61,7 +61,7 @@ def test_two_folders_train_and_leave_weights_with_their_card(unpaired, tmp_path)
     assert all(isinstance(tensor, torch.Tensor) for tensor in weights.values())
     card = json.loads((tmp_path / "run/model.json").read_text())
     assert card["spacing"] == [1.0, 1.0, None]
-    assert card["network"]["width"] == 4
+    assert card["network_def"]["width"] == 4
     assert card["fingerprint"]["modality"] == "MR"
 
 

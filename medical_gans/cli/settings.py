@@ -5,20 +5,25 @@ default number of epochs. So each of our configs begins its ``initialize`` with
 
     - _target_: medical_gans.cli.settings.check_settings
 
-A setting is known when something reads it: another entry refers to it, or it is one of MONAI's own names.
-This needs no list to be kept, and holds for overlays, for copied and renamed configs, and however the run
-was started.
+A setting is known when something reads it: another entry refers to it, or it is one of MONAI's own names. That holds
+for plain values, for components and for lists of steps. This needs no list to be kept, and holds for overlays, for
+copied and renamed configs, and however the run was started. What an overlay left without a reader, because it replaced
+the reader, may stay as it was shipped.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import pydoc
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from medical_gans.cli.config_files import read_config
+from medical_gans.cli.paths import configs_dir
 from medical_gans.cli.plain_errors import replace_tracebacks_by_messages
 from medical_gans.errors import SettingError
 
@@ -33,25 +38,36 @@ TRACKING_SETTINGS = frozenset({"tracking_uri", "experiment_name", "run_name", "s
 READ_BY_MONAI = (
     frozenset({"_meta_", "imports", "initialize", "run", "finalize", "is_not_rank0"})
     | {"bundle_root", "dataset_dir", "output_dir", "device", "network_def", "val_interval"}
+    | {f"train{SEPARATOR}inferer"}  # until lung_nodule and brain_lesion use theirs
     | TRACKING_SETTINGS
 )
 
 
-def check_settings() -> None:
-    """Refuse a setting that nothing reads and an argument that its component does not have.
+def check_settings(config: str | None = None) -> None:
+    """Refuse a setting that nothing reads, a target that does not exist, and an argument that its component lacks.
 
     To be called from the ``initialize`` list of a config.
+
+    Args:
+        config: file of ours that this config is, or is made from; what stands in it may be left without a reader.
 
     Raises:
         SettingError: names each unknown setting and the nearest known name.
     """
     replace_tracebacks_by_messages()
     parser = _parser_of_this_run()
-    config = parser.get()
-    unused = unused_settings(config)
-    known = [name for name in setting_ids(config) if name not in unused]
-    problems = [f"unknown setting '{shown(name)}'{nearest(name, known)}" for name in unused]
-    for name, arguments in unknown_arguments(config, parser):
+    content = parser.get()
+    shipped = _shipped(config)
+    problems = []
+    unused = unused_settings(content)
+    known = [name for name in setting_ids(content) if name not in unused]
+    for name in unused:
+        if not has_id(shipped, name):
+            problems.append(f"unknown setting '{shown(name)}'{nearest(name, known)}")
+        elif _entry(shipped, name) != _entry(content, name):
+            problems.append(f"nothing reads the setting '{shown(name)}', for what read it was replaced; leave it out")
+    problems += [f"'{shown(name)}' {problem}" for name, problem in unknown_targets(content, parser)]
+    for name, arguments in unknown_arguments(content, parser):
         own = [f"{name.rpartition(SEPARATOR)[0]}{SEPARATOR}{argument}" for argument in arguments]
         problems.append(f"unknown setting '{shown(name)}'{nearest(name, own)}")
     if problems:
@@ -71,7 +87,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def unused_settings(config: Mapping[str, Any]) -> list[str]:
-    """Ids of the plain values that nothing refers to. What builds or runs something is not a plain value."""
+    """Ids that nothing refers to: plain values, components and lists of steps."""
     read = set(_references(config))
 
     def is_read(name: str) -> bool:
@@ -82,9 +98,9 @@ def unused_settings(config: Mapping[str, Any]) -> list[str]:
     def unread(section: Mapping[str, Any], at: str) -> Iterator[str]:
         for key, value in section.items():
             name = _join(at, key)
-            if name in READ_BY_MONAI or is_component(value) or _is_list_of_steps(value):
+            if name in READ_BY_MONAI:
                 continue
-            if isinstance(value, Mapping) and value:
+            if isinstance(value, Mapping) and value and not is_component(value):
                 yield from unread(value, name)
             elif not is_read(name):
                 yield name
@@ -95,6 +111,20 @@ def unused_settings(config: Mapping[str, Any]) -> list[str]:
 def unknown_references(config: Mapping[str, Any]) -> list[str]:
     """Ids that an entry refers to with ``@`` or ``%`` and that do not exist."""
     return sorted({name for name in _references(config, macros=True) if not has_id(config, name)})
+
+
+def unknown_targets(config: Any, parser: ConfigParser, at: str = "") -> Iterator[tuple[str, str]]:
+    """(id, what is wrong) of each ``_target_`` that leads to nothing."""
+    from monai.bundle import ConfigComponent
+
+    if is_component(config) and isinstance(config["_target_"], str):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a short name that MONAI has in several modules
+            target = ConfigComponent(config, locator=parser.locator).resolve_module_name()
+        if not target.startswith(("$", "@", "%")) and (problem := _missing(target, parser)):
+            yield at, problem
+    for key, value in _items(config):
+        yield from unknown_targets(value, parser, _join(at, key))
 
 
 def unknown_arguments(config: Any, parser: ConfigParser, at: str = "") -> Iterator[tuple[str, list[str]]]:
@@ -146,12 +176,6 @@ def is_component(value: Any) -> bool:
     return isinstance(value, Mapping) and "_target_" in value
 
 
-def _is_list_of_steps(value: Any) -> bool:
-    return isinstance(value, list) and any(
-        is_component(item) or (isinstance(item, str) and item.startswith("$")) for item in value
-    )
-
-
 def _references(config: Any, at: str = "", macros: bool = False) -> Iterator[str]:
     """Ids that the strings of a config refer to: ``@id``, in expressions anywhere; on request ``%id`` too."""
     for key, value in _items(config):
@@ -165,6 +189,77 @@ def _references(config: Any, at: str = "", macros: bool = False) -> Iterator[str
         name = reference[1:].lstrip(":")
         levels_up = (len(reference) - 1 - len(name)) // len(SEPARATOR)
         yield SEPARATOR.join([*at.split(SEPARATOR)[:-levels_up], name]) if levels_up else name
+
+
+def configured(name: str) -> dict[str, Any]:
+    """A component as it stands in the config of this run, references resolved, but not built; for cards::
+
+        network_def: "$settings.configured('network_def')"
+
+    Raises:
+        SettingError: there is no such component.
+    """
+    from monai.bundle import ConfigComponent
+
+    parser = _parser_of_this_run()
+    at = name.replace("#", SEPARATOR)
+
+    def plain(value: Any, at: str) -> Any:
+        if isinstance(value, Mapping):
+            resolved = {key: plain(entry, _join(at, key)) for key, entry in value.items()}
+            if is_component(value) and isinstance(value["_target_"], str):
+                resolved["_target_"] = ConfigComponent(value, locator=parser.locator).resolve_module_name()
+            return resolved
+        if isinstance(value, list):
+            return [plain(entry, _join(at, number)) for number, entry in enumerate(value)]
+        return parser.get_parsed_content(at) if isinstance(value, str) and value.startswith(("$", "@")) else value
+
+    found = _entry(parser.get(), at) if has_id(parser.get(), at) else None
+    while isinstance(found, str) and found.startswith("@"):
+        at = found[1:].replace("#", SEPARATOR)
+        found = _entry(parser.get(), at)
+    if not is_component(found):
+        raise SettingError(f"{name} must be an entry with `_target_`; found {found!r}.")
+    resolved: dict[str, Any] = plain(found, at)
+    return resolved
+
+
+def _shipped(config: str | None) -> dict[str, Any]:
+    """Content of a config of ours; nothing where it was not installed."""
+    if config is None:
+        return {}
+    path = (configs_dir() / config).with_suffix(".yaml")
+    return read_config(path) if path.is_file() else {}
+
+
+def _entry(config: Any, name: str) -> Any:
+    for key in name.split(SEPARATOR):
+        config = config[int(key) if isinstance(config, list) else key]
+    return config
+
+
+def _missing(target: str, parser: ConfigParser) -> str:
+    """What is wrong with a full name; nothing where it leads somewhere."""
+    try:
+        if pydoc.locate(target) is not None:
+            return ""
+    except pydoc.ErrorDuringImport as error:
+        return f"has the _target_ {target}, which cannot be imported: {error.value}"
+    home, _, last = target.rpartition(".")
+    if not home:
+        parser.locator.get_component_module_name(target)
+        known = list(parser.locator._components_table or {})
+        return f"has the _target_ {target}, and MONAI has no such name{nearest(target, known)}"
+    parts = home.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:end]))
+        except ImportError:
+            continue
+        first = [*parts, last][end]
+        names = [one for one in dir(module) if not one.startswith("_")]
+        return f"has the _target_ {target}, but {module.__name__} has no {first}{nearest(first, names)}"
+    return f"has the _target_ {target}, but there is no package {parts[0]}"
 
 
 def _argument_names(target: str) -> list[str]:

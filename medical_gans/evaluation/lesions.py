@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from medical_gans.errors import InputError, OutputError, SettingError
+from medical_gans.errors import InputError, SettingError
 from medical_gans.evaluation.lesion_features import FeaturePicture, LesionFeatureSpace
 from medical_gans.evaluation.lesion_figures import DEFINITIONS, Scores, lost_words
 from medical_gans.evaluation.lesion_methods import (
@@ -28,9 +28,11 @@ from medical_gans.evaluation.lesion_methods import (
 from medical_gans.evaluation.lesion_patients import image_hashes, patient_roles, role_notes
 from medical_gans.evaluation.lesion_pictures import outlines
 from medical_gans.evaluation.lesion_results import PICTURES, Findings, write_findings
+from medical_gans.evaluation.nodule_output import check_own_output
+from medical_gans.io.ownership import Origin
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.volumes import check_same_grid
-from medical_gans.io.writing import check_writable, whole_folder
+from medical_gans.io.writing import whole_folder
 from medical_gans.metrics.segmentation import segmentation_metrics
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.report.manifest import sha256
@@ -87,7 +89,7 @@ class LesionEvaluation:
         device: Any = "cpu",
         seed: int = 0,
     ) -> None:
-        self.find_cases, self.read_case, self.output_dir = find_cases, read_case, Path(output_dir)
+        self.find_cases, self.read_case, self.output_dir = find_cases, read_case, Path(os.path.realpath(output_dir))
         self.channels, self.missing, self.num_classes = tuple(channels), tuple(missing), num_classes
         self.exclude, self.dataset_dir, self.seed = tuple(exclude), dataset_dir, seed
         self.feature_space = feature_space if feature_space is not None and feature_space.source_dir else None
@@ -123,13 +125,16 @@ class LesionEvaluation:
             SettingError: `exclude` names no case, or sequences do not fit the weights.
             OutputError: `output_dir` cannot be written, or holds something else.
         """
-        self._check_output()
+        origin = self._origin([])
+        check_own_output(self.output_dir, origin)
         with self.manifest.timed("read"):
             cases = self._cases()
+            origin = self._origin(cases)
+            check_own_output(self.output_dir, origin)
             seen = {method.name: self._seen_by(method, cases) for method in self.methods}
             self._check(cases)
         roles = patient_roles(image_hashes(cases), self.members, self.exclude)
-        with whole_folder(self.output_dir) as folder:
+        with whole_folder(self.output_dir, origin) as folder:
             with self.manifest.timed("feature space"):
                 spaces = self._feature_spaces(seen)
             values, pictures = self._judge_all(cases, seen, roles, folder)
@@ -146,16 +151,10 @@ class LesionEvaluation:
         logger.info("Results are in %s; begin with its report.html.", self.output_dir)
         return scores
 
-    def _check_output(self) -> None:
-        """Prove that results can be written, and that nothing but an earlier evaluation is in the way."""
-        check_writable(self.output_dir)
-        try:
-            content = json.loads((self.output_dir / "manifest.json").read_text(encoding="utf-8"))
-            own = (content["workflow"], content["stage"]) == (_WORKFLOW, _STAGE)
-        except (OSError, ValueError, KeyError, TypeError):
-            own = False
-        if not own and any(self.output_dir.iterdir()):
-            raise OutputError(f"{self.output_dir} holds other files. Choose a new or empty output_dir.")
+    def _origin(self, cases: Sequence[SequenceCase]) -> Origin:
+        files = [path for case in cases for path in (*case.channels, case.label, case.mask) if path is not None]
+        files += [file for method in self.methods for file in method.files]
+        return Origin(f"{_WORKFLOW} {_STAGE}", inputs=files)
 
     def _cases(self) -> list[SequenceCase]:
         cases = self.find_cases(channels=self.channels, missing=self.missing, labels_required=True)

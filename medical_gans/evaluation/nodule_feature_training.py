@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from medical_gans.evaluation.nodule_pictures import roc_curves
 from medical_gans.evaluation.nodule_sources import JUDGED
 from medical_gans.evaluation.nodule_usefulness import REAL, Interval, auc_intervals
 from medical_gans.io.nodules import NodulePatches, require_classes, split_by_patient
+from medical_gans.io.ownership import Origin
 from medical_gans.io.writing import whole_folder
 from medical_gans.metrics.radiomics import radiomic_measures
 from medical_gans.networks.nodule_classifier import NoduleClassifier
@@ -62,7 +64,8 @@ class NoduleFeatureTraining:
         device: Any = "cpu",
         seed: int = 0,
     ) -> None:
-        self.read_patches, self.network, self.output_dir = read_patches, network, Path(output_dir)
+        self.read_patches, self.network = read_patches, network
+        self.output_dir, self.origin = Path(os.path.realpath(output_dir)), Origin(f"lung_nodule {_STAGE}")
         self.window, self.split_fractions, self.split_seed = tuple(window), tuple(split_fractions), split_seed
         self.budget, self.dataset_dir, self.device, self.seed = budget or Budget(), dataset_dir, str(device), seed
         settings: dict[str, Any] = {
@@ -83,7 +86,7 @@ class NoduleFeatureTraining:
             InputError: no test patients, a class without samples, or voxels of unknown size.
             OutputError: `output_dir` cannot be written, or holds something else.
         """
-        check_own_output(self.output_dir, _STAGE)
+        check_own_output(self.output_dir, self.origin)
         with self.manifest.timed("read"):
             training, test = self._read()
         with self.manifest.timed("measures"):
@@ -113,7 +116,7 @@ class NoduleFeatureTraining:
                 [[f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})"]],
             )
             explained = self._explained(network, test, wanted, names)
-        with whole_folder(self.output_dir) as folder:
+        with whole_folder(self.output_dir, self.origin) as folder:
             save_weights(folder / "model.pt", network)
             self._card(network, training.spacing).save(folder / "model.pt")
             roc_curves(folder / "pictures" / "roc.png", {REAL: logits}, rated.label, {REAL: "test patients"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from medical_gans.evaluation.nodule_sources import (
 from medical_gans.evaluation.nodule_usefulness import Labelled, Usefulness, usefulness
 from medical_gans.inference.nodules.sampling import NoduleSampler
 from medical_gans.io.nodules import NodulePatches, require_classes, split_by_patient
+from medical_gans.io.ownership import Origin, data_set
 from medical_gans.io.writing import whole_folder
 from medical_gans.networks import nodule_generator
 from medical_gans.report import Manifest, input_hashes
@@ -105,6 +107,11 @@ class NoduleEvaluation:
         self.window, self.split_fractions, self.split_seed = tuple(window), tuple(split_fractions), split_seed
         self.k, self.repeats, self.trainings, self.classifier_width = k, repeats, trainings, classifier_width
         self.budget, self.dataset_dir, self.device, self.seed = budget or Budget(), dataset_dir, str(device), seed
+        self.output_dir = Path(os.path.realpath(output_dir))
+        given = [self.weights, features, extractor, generated, *self.compare.values()]
+        inputs = [Path(path) for path in given if isinstance(path, str | Path)]
+        inputs += data_set(dataset_dir).paths
+        self.origin = Origin(f"lung_nodule {_STAGE}", inputs=inputs)
         self.name = "generated" if generated is not None else self.weights.stem
         settings = {
             name: getattr(self, name)
@@ -130,7 +137,7 @@ class NoduleEvaluation:
             SettingError: a setting is out of range, or a name is given twice.
             OutputError: `output_dir` cannot be written, or holds something else.
         """
-        check_own_output(self.output_dir, _STAGE)
+        check_own_output(self.output_dir, self.origin)
         taken = {FLOOR, TRAINING, self.name} & set(self.compare)
         if taken:
             raise SettingError(f"compare gives the name {taken.pop()!r}, which the table already has. Choose another.")
@@ -151,7 +158,7 @@ class NoduleEvaluation:
         with timed("classifiers"):
             useful = self._usefulness(training, test, generators) if self.trainings else None
         findings = Findings(figures, useful, samples, nearest, training.hounsfield)
-        with whole_folder(self.output_dir) as folder:
+        with whole_folder(self.output_dir, self.origin) as folder:
             tables = write_findings(folder, findings, self.manifest, self.window, self.seed)
         print("\n\n".join([*(table.as_text() for table in tables), *self.manifest.warnings]))
         logger.info("Results are in %s; begin with its report.html.", self.output_dir)

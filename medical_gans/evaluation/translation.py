@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from medical_gans.data.pairs import read_pair
-from medical_gans.errors import InputError, OutputError, UserError
+from medical_gans.errors import InputError, UserError
 from medical_gans.evaluation.baselines import water
 from medical_gans.evaluation.figures import (
     Figures,
@@ -29,13 +28,16 @@ from medical_gans.evaluation.figures import (
 )
 from medical_gans.evaluation.lookup import LookupBaseline
 from medical_gans.evaluation.sources import SyntheticCtSource
-from medical_gans.io import Case, check_writable
+from medical_gans.io import Case
+from medical_gans.io.ownership import Origin, source
+from medical_gans.io.writing import prepare_output
 from medical_gans.metrics import synthetic_ct_metrics
-from medical_gans.report import Manifest, case_records, input_hashes, skip_case, write_case_report, write_page
-from medical_gans.report.cases import CASES_FOLDER
+from medical_gans.report import Manifest, input_hashes, skip_case, write_case_report, write_page
+from medical_gans.report.cases import CASES_FOLDER, forget_cases
 from medical_gans.report.manifest import sha256
 
 _STAGE = "evaluate"
+_RUN = f"mr_to_ct {_STAGE}"
 _LONGEST_WAIT = timedelta(days=7)  # of a process that is done for the others
 _NAMED_FAILURES = 5
 
@@ -116,17 +118,19 @@ class TranslationEvaluation:
 
     def _prepare_output(self, first: bool) -> None:
         """Prove that results can be written, and clear what an earlier evaluation left."""
-        check_writable(self.output_dir)
-        manifest = self.output_dir / "manifest.json"
-        if manifest.is_file() and f'"stage": "{_STAGE}"' not in manifest.read_text(encoding="utf-8"):
-            raise OutputError(f"{self.output_dir} holds the results of another run. Choose a new output_dir.")
+        names = ("report.html", "manifest.json", "metrics.csv", "metrics.json", "lookup.json", CASES_FOLDER)
+        folders = [(f"{CASES_FOLDER}/{case.name}", self._origin(case)) for case in self.cases]
+        inputs = [path for _, origin in folders for path in origin.protected()]
+        inputs += [Path(path) for path in (self.lookup_pairs, *self.source.weights) if path is not None]
+        prepare_output(self.output_dir, Origin(_RUN, inputs=inputs), names, folders, writes=first)
         if first:
-            names = {case.name for case in self.cases}
-            for record in case_records(self.output_dir):
-                if record["name"] not in names:
-                    shutil.rmtree(self.output_dir / CASES_FOLDER / record["name"])
+            forget_cases(self.output_dir, _RUN, keep={case.name for case in self.cases})
             for table in ("metrics.csv", "metrics.json"):
                 (self.output_dir / table).unlink(missing_ok=True)
+
+    def _origin(self, case: Case) -> Origin:
+        others = [path for path in (case.ct, case.mask, self.source.file(case.name)) if path is not None]
+        return Origin(_RUN, [source(*(case.files or [case.mr]), detail=case.series_uid)], inputs=others)
 
     def _judge(self, case: Case, lookup: LookupBaseline | None) -> dict[str, Figures]:
         """Figures of every method on one case; pictures are drawn of the synthetic CT."""
@@ -159,6 +163,7 @@ class TranslationEvaluation:
             warnings=warnings,
             inputs=input_hashes(*files, dataset_dir=self.root),
             seconds={"read": read - begin, "synthesis": made - read, "figures": judged - made},
+            origin=self._origin(case),
         )
         return figures
 
@@ -166,7 +171,7 @@ class TranslationEvaluation:
         """Report a bad case; what no other case can escape is raised."""
         if len(self.cases) == 1 or (isinstance(error, UserError) and not isinstance(error, InputError)):
             raise error
-        return skip_case(self.output_dir, case.name, error)
+        return skip_case(self.output_dir, case.name, error, Origin(_RUN))
 
     def _of_all(self, mine: dict[str, Any], group: Any) -> dict[str, Any]:
         """What all processes found, in the order of the cases."""

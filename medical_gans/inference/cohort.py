@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,13 +21,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from medical_gans import __version__
 from medical_gans.errors import InputError, UserError
-from medical_gans.io import check_writable
-from medical_gans.report import Manifest, skip_case, write_page
+from medical_gans.io.ownership import RECORD, Origin, Source, read_record
+from medical_gans.io.writing import prepare_output
+from medical_gans.report import CASES_FOLDER, Manifest, skip_case, write_page
 
 Progress = Callable[[int, int], None]
 """Called with the parts done so far and the number of all parts."""
 
-MADE_FROM = "made_from.json"
 _LONGEST_WAIT = timedelta(days=7)  # of a process that is done for the others
 _NAMED_FAILURES = 5
 
@@ -84,11 +83,18 @@ class CohortEvaluator(Evaluator, ABC):
         """Whether the case lies whole in the output folder, made from the same by the same."""
 
     @abstractmethod
+    def sources(self, case: Any) -> list[Source]:
+        """The images that a case is made of."""
+
+    @abstractmethod
     def do_case(self, case: Any, on_progress: Progress) -> list[str]:
         """Make all files of a case, or none of them; return warnings as sentences."""
 
     def deliver(self, case: Any) -> None:
         """Send what was written of a case somewhere else."""
+
+    names: Sequence[str] = ("report.html", "manifest.json", CASES_FOLDER)
+    """Of what is written about all cases."""
 
     def finish(self) -> None:
         """What the first process writes about all cases, before the page."""
@@ -100,7 +106,7 @@ class CohortEvaluator(Evaluator, ABC):
             UserError: cases failed; the others are done.
             OutputError: results cannot be written.
         """
-        check_writable(self.output_dir)
+        self._prepare()
         together = distributed.is_initialized()
         group = distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT) if together else None
         quiet = None if self.is_first else True
@@ -119,6 +125,14 @@ class CohortEvaluator(Evaluator, ABC):
             logger.info("Results are in %s; begin with its report.html.", self.output_dir)
         if failures:
             raise UserError(_summary(failures))
+
+    def _prepare(self) -> None:
+        """Refuse to replace what is not ours, before any work."""
+        run = f"{self.manifest.workflow} {self.manifest.stage}"
+        origins = {case.name: Origin(run, self.sources(case)) for case in self.cases}
+        folders = [(f"{above}{name}", one) for name, one in origins.items() for above in ("", f"{CASES_FOLDER}/")]
+        inputs = [path for one in origins.values() for path in one.protected()]
+        prepare_output(self.output_dir, Origin(run, inputs=inputs), self.names, folders, writes=self.is_first)
 
     def _update(self, engine: Engine, case: Any) -> dict[str, str]:
         """One case. What goes wrong is kept until the engine has stopped, which would print it as well."""
@@ -164,7 +178,8 @@ class CohortEvaluator(Evaluator, ABC):
             self._stopped_by = error
             self.terminate()
             return
-        self.failures[case.name] = skip_case(self.output_dir, case.name, error)
+        origin = Origin(f"{self.manifest.workflow} {self.manifest.stage}")
+        self.failures[case.name] = skip_case(self.output_dir, case.name, error, origin)
 
     def _out_of_memory(self, case: Any, error: Exception) -> InputError | None:
         """A sentence in place of what Python and torch raise when the memory does not suffice."""
@@ -185,17 +200,12 @@ def made_from(weights: Sequence[str], settings: Mapping[str, Any], inputs: Mappi
     return dict(json.loads(json.dumps(facts)))
 
 
-def keep_made_from(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Leave what `made_from` gave beside the files of a case."""
-    (folder / MADE_FROM).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-
-
-def known_made_from(folder: Path) -> dict[str, Any] | None:
-    """What the files of a case were made from; None where it is not known."""
-    try:
-        return dict(json.loads((folder / MADE_FROM).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
+def is_made_from(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether the files of a case lie whole in a folder, and were made of what `made_from` gives."""
+    record = read_record(folder)
+    if record is None or any(record.get(name) != value for name, value in facts.items()):
+        return False
+    return all((folder / name).is_file() for name in (RECORD, *record["files"]))
 
 
 @contextmanager
@@ -204,16 +214,6 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     begin = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - begin
-
-
-@contextmanager
-def gone_if_interrupted(folder: Path) -> Iterator[None]:
-    """Remove a folder on any exception."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _of_all_processes(failures: dict[str, str], group: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medical_gans.errors import InputError, SettingError
@@ -46,6 +46,7 @@ class TrainingCases:
     mr: list[Case]  # every training case with an MR
     ct: list[Case]  # every training case with a CT; in paired training the same cases as `mr`
     validation: list[Case]  # paired cases, may be empty
+    pairs: list[Case] = field(default_factory=list)  # training cases whose MR and CT may be compared
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def find_training_cases(
         mr=[one.case for one in training if one.case.mr],
         ct=[one.case for one in training if one.case.ct],
         validation=[one.case for one in validation],
+        pairs=[one.case for one in training if one.paired],
     )
 
 

@@ -1,6 +1,7 @@
 """Losses as pure functions of tensors: adversarial objectives, gradient penalties, structure terms."""
 
 from medical_gans.losses.adversarial import AdversarialObjective, adversarial_objective
+from medical_gans.losses.bone import bone_terms, nearest_shift, weighted_l1
 from medical_gans.losses.f_divergence import F_DIVERGENCES, FDivergence
 from medical_gans.losses.penalties import consensus_regulariser, gradient_penalty, r1_penalty, r2_penalty
 from medical_gans.losses.structure import gradient_correlation_loss, mind_descriptor, mind_loss
@@ -10,11 +11,14 @@ __all__ = [
     "AdversarialObjective",
     "FDivergence",
     "adversarial_objective",
+    "bone_terms",
     "consensus_regulariser",
     "gradient_correlation_loss",
     "gradient_penalty",
     "mind_descriptor",
     "mind_loss",
+    "nearest_shift",
     "r1_penalty",
     "r2_penalty",
+    "weighted_l1",
 ]

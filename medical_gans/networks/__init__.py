@@ -1,5 +1,6 @@
 """Networks that MONAI lacks, and MONAI's own with the options that adversarial training needs."""
 
+from medical_gans.networks.bone_generator import BoneGenerator
 from medical_gans.networks.domain_discriminator import DomainDiscriminator
 from medical_gans.networks.layout import fast_layout
 from medical_gans.networks.multi_scale_segmenter import MultiScaleSegmenter
@@ -10,6 +11,7 @@ from medical_gans.networks.resnet_generator import ResidualGenerator, ResnetGene
 from medical_gans.networks.segmentation import segmentation_network
 
 __all__ = [
+    "BoneGenerator",
     "DomainDiscriminator",
     "MultiScaleSegmenter",
     "NoduleClassifier",

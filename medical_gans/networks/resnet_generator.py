@@ -104,7 +104,10 @@ class ResidualGenerator(nn.Module):
 
     Args:
         channels: of input and output.
-        spatial_dims, width, blocks, norm: see `ResnetGenerator`.
+        spatial_dims: 2 or 3.
+        width: see `ResnetGenerator`.
+        blocks: see `ResnetGenerator`.
+        norm: see `ResnetGenerator`.
 
     Shapes:
         ``(batch, channels, *spatial)`` in [-1, 1] to the same; sizes are multiples of 4.

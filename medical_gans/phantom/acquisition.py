@@ -73,8 +73,10 @@ def simulate_mr(
         grid: where the voxels are; wide ones average the tissues in them.
         sequence: "T1w" (spoiled gradient echo), "T2w" and "PD" (spin echo), "FLAIR" (inversion recovery),
             or any object with a `signal` method such as those of `sequences.py`.
-        repetition_time_ms, echo_time_ms, inversion_time_ms, flip_angle_deg: instead of the named
-            sequence's own.
+        repetition_time_ms: instead of the named sequence's own.
+        echo_time_ms: instead of the named sequence's own.
+        inversion_time_ms: instead of the named sequence's own.
+        flip_angle_deg: instead of the named sequence's own.
         blur_mm: full width at half maximum of the point spread.
         bias: standard deviation of the logarithm of the smooth receive field.
         noise: standard deviation of the noise in each of the two channels, relative to the brightest tissue;

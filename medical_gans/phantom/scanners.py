@@ -108,7 +108,10 @@ def scan(
         tesla: field strength, along z.
         voxel_mm: as it was acquired, along the grid's axes; for dephasing.
         field_ppm: `dipole_field` of the maps, if it is at hand.
-        blur_mm, bias, noise, seed: see `simulate_mr`.
+        blur_mm: see `simulate_mr`.
+        bias: see `simulate_mr`.
+        noise: see `simulate_mr`.
+        seed: see `simulate_mr`.
     """
     signal = sequence.signal(*maps.relaxation(tesla), maps.proton_density)
     signal = (signal * (BRIGHTEST / _brightest(sequence))).astype(np.float32)

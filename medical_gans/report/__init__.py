@@ -1,12 +1,20 @@
 """Pictures and the page that a person reads after a run, pictures of a training, and the manifest."""
 
-from medical_gans.report.cases import case_records, skip_case, write_case_report, write_failed_case, write_record
+from medical_gans.report.cases import (
+    CASES_FOLDER,
+    case_records,
+    skip_case,
+    write_case_report,
+    write_failed_case,
+    write_record,
+)
 from medical_gans.report.manifest import Manifest, input_hashes
 from medical_gans.report.page import write_page
 from medical_gans.report.results import Table, write_results_page
 from medical_gans.report.training import loss_curves, training_sheet
 
 __all__ = [
+    "CASES_FOLDER",
     "Manifest",
     "Table",
     "case_records",

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medical_gans.errors import InputError, UserError
-from medical_gans.io.writing import check_writable, whole_file
+from medical_gans.io.ownership import Origin, remove_ours
+from medical_gans.io.writing import check_writable, whole_folder
 from medical_gans.report.pictures import contact_sheet, histogram, overview, thumbnail
 from medical_gans.report.redaction import publishable
 from medical_gans.report.views import CaseVolumes
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 CASES_FOLDER = "report"
 _RECORD = "case.json"
+_UNKNOWN = Origin("report")
 
 
 def write_case_report(
@@ -41,6 +43,7 @@ def write_case_report(
     seconds: Mapping[str, float] | None = None,
     tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     pictures: Mapping[str, tuple[Callable[[CaseVolumes, Path], object], str]] | None = None,
+    origin: Origin = _UNKNOWN,
 ) -> Path:
     """Draw a case and keep its record under ``<folder>/report/<name>``.
 
@@ -62,6 +65,7 @@ def write_case_report(
         seconds: time per stage.
         tables: rows of text by heading; cells of a column ``light`` are coloured by what they say.
         pictures: more of them by name: what draws each to a file, and its caption.
+        origin: run and images; pictures of another one are not replaced.
 
     Returns:
         The folder of the case.
@@ -72,7 +76,6 @@ def write_case_report(
     """
     others = {"synthetic_ct": synthetic_ct, "reference": reference, "mask": mask, "deviation": standard_deviation}
     _check_one_grid(name, mr, others)
-    place = check_writable(Path(folder) / CASES_FOLDER / name)
     volumes = CaseVolumes.from_stored(
         mr,
         synthetic_ct,
@@ -83,34 +86,36 @@ def write_case_report(
     )
     more = pictures or {}
     drawings = {draw.__name__: draw for draw in (overview, contact_sheet, histogram, thumbnail)}
-    for kind, draw in (drawings | {kind: draw for kind, (draw, _) in more.items()}).items():
-        draw(volumes, place / f"{kind}.png")
     record = _record(name, warnings, metrics, inputs, seconds, tables)
     record["shape"] = mr.shape
     record["spacing"] = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).round(4).tolist()
     record["more_pictures"] = {kind: caption for kind, (_, caption) in more.items()}
-    _write_record(place, record)
-    return place
+    with whole_folder(_place(folder, name), origin) as place:
+        for kind, draw in (drawings | {kind: draw for kind, (draw, _) in more.items()}).items():
+            draw(volumes, place / f"{kind}.png")
+        _write_record(place, record)
+    return _place(folder, name)
 
 
 def write_record(
     folder: str | Path,
     name: str,
     *,
-    pictures: Mapping[str, str],
+    draw: Callable[[Path], Mapping[str, str]],
     tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     metrics: Mapping[str, float] | None = None,
     warnings: Sequence[str] = (),
     inputs: Mapping[str, str] | None = None,
     seconds: Mapping[str, float] | None = None,
+    origin: Origin = _UNKNOWN,
 ) -> Path:
-    """Keep the record of a case whose pictures were drawn by its caller.
+    """Keep the record of a case whose pictures its caller draws.
 
     Args:
         folder: output folder of the run.
         name: of the case.
-        pictures: captions by name; ``<name>.png`` lies in the folder of the case, and ``thumbnail.png`` too.
-        tables, metrics, warnings, inputs, seconds: as for `write_case_report`.
+        draw: draws ``<name>.png`` and ``thumbnail.png`` into the folder it is given, and returns captions by name.
+        tables, metrics, warnings, inputs, seconds, origin: as for `write_case_report`.
 
     Returns:
         The folder of the case.
@@ -118,25 +123,32 @@ def write_record(
     Raises:
         OutputError: the folder cannot be written.
     """
-    place = check_writable(Path(folder) / CASES_FOLDER / name)
     record = _record(name, warnings, metrics, inputs, seconds, tables)
-    _write_record(place, {**record, "pictures": dict(pictures)})
-    return place
+    with whole_folder(_place(folder, name), origin) as place:
+        _write_record(place, {**record, "pictures": dict(draw(place))})
+    return _place(folder, name)
 
 
-def write_failed_case(folder: str | Path, name: str, reason: str, *, inputs: Mapping[str, str] | None = None) -> Path:
+def write_failed_case(
+    folder: str | Path,
+    name: str,
+    reason: str,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    origin: Origin = _UNKNOWN,
+) -> Path:
     """Record a case that had to be skipped, and the sentence that says why.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    place = check_writable(Path(folder) / CASES_FOLDER / name)
     record = {"name": name, "status": "failed", "warnings": [reason], "inputs": dict(inputs or {})}
-    _write_record(place, {**record, "metrics": {}, "seconds": {}})
-    return place
+    with whole_folder(_place(folder, name), origin) as place:
+        _write_record(place, {**record, "metrics": {}, "seconds": {}})
+    return _place(folder, name)
 
 
-def skip_case(folder: str | Path, name: str, error: Exception) -> str:
+def skip_case(folder: str | Path, name: str, error: Exception, origin: Origin = _UNKNOWN) -> str:
     """Log and record a case that failed, so that the others go on; gives back the reason.
 
     Raises:
@@ -147,14 +159,26 @@ def skip_case(folder: str | Path, name: str, error: Exception) -> str:
         reason = f"unexpected {type(error).__name__}: {error}"
         logger.error("%s failed unexpectedly", name, exc_info=error)
     logger.error("%s is skipped: %s", name, reason)
-    write_failed_case(folder, name, reason)
+    write_failed_case(folder, name, reason, origin=origin)
     return reason
+
+
+def forget_cases(folder: str | Path, run: str, keep: Collection[str] = ()) -> None:
+    """Remove what an earlier run of the same kind left of cases, but for those named; all else stays."""
+    for record in sorted((Path(folder) / CASES_FOLDER).glob(f"*/{_RECORD}")):
+        if record.parent.name not in keep:
+            remove_ours(record.parent, run)
 
 
 def case_records(folder: str | Path) -> list[dict[str, Any]]:
     """Records of all cases under an output folder, by name."""
     found = sorted((Path(folder) / CASES_FOLDER).glob(f"*/{_RECORD}"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
+
+
+def _place(folder: str | Path, name: str) -> Path:
+    """Where the pictures of a case lie, in a folder that is there."""
+    return check_writable(Path(folder) / CASES_FOLDER) / name
 
 
 def _check_one_grid(name: str, mr: np.ndarray, others: Mapping[str, np.ndarray | None]) -> None:
@@ -184,5 +208,5 @@ def _record(
 
 
 def _write_record(place: Path, record: Mapping[str, Any]) -> None:
-    with whole_file(place / _RECORD) as temporary:
-        temporary.write_text(json.dumps(publishable(record), indent=1, allow_nan=False), encoding="utf-8")
+    text = json.dumps(publishable(record), indent=1, allow_nan=False)
+    (place / _RECORD).write_text(text, encoding="utf-8")

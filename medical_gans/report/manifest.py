@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medical_gans import __version__
+from medical_gans.io.ownership import sha256
 from medical_gans.io.writing import whole_file
 from medical_gans.report.cases import case_records
 from medical_gans.report.frame import RESEARCH_USE
@@ -108,16 +108,6 @@ class Manifest:
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(self.as_dict(folder), indent=1, allow_nan=False), encoding="utf-8")
         return path
-
-
-def sha256(path: str | Path) -> str:
-    """Hash of a file; of a folder (a DICOM series), of the names and hashes of all files in it."""
-    path = Path(path)
-    if path.is_dir():
-        lines = [f"{sha256(f)}  {f.relative_to(path).as_posix()}\n" for f in sorted(path.rglob("*")) if f.is_file()]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def input_hashes(*paths: str | Path | None, dataset_dir: str | Path) -> dict[str, str]:

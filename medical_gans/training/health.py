@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from ignite.engine import Events
 from torch import Tensor
 from torch.nn import functional
 
 from medical_gans.errors import SettingError, TrainingAlarm
+
+if TYPE_CHECKING:
+    from medical_gans.training.trainer import MethodTrainer
 
 _THUMBNAIL = 16
 _REMEMBERED_IMAGES = 16
@@ -91,6 +95,13 @@ class Alarms:
         self._sums: dict[str, list[float]] = {}
         self._losses_due = every
         self._images_due = every
+
+    def attach(self, engine: MethodTrainer) -> None:
+        """Watch every step of a trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._watch)
+
+    def _watch(self, engine: MethodTrainer) -> None:
+        self.check(engine.losses, engine.method.images, engine.state.iteration)
 
     def check(self, losses: Mapping[str, float], images: Mapping[str, Tensor] | None, iteration: int) -> None:
         """Look at one iteration; cheap enough to be called on every one.

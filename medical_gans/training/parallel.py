@@ -46,6 +46,8 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if not (distributed.is_available() and distributed.is_initialized()):
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
     flat = torch.cat([g.reshape(-1) for g in gradients])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()

@@ -14,13 +14,19 @@ from medical_gans.transforms.intensity import (
     unit_to_window,
     window_to_unit,
 )
+from medical_gans.transforms.painting import CtTissues, Painter, RandomFields, Window, label_tissues
 
 __all__ = [
     "AIR_HU",
     "HOUNSFIELD_KNOTS",
     "MR_CEILING",
+    "CtTissues",
+    "Painter",
+    "RandomFields",
+    "Window",
     "body_mask",
     "hounsfield_to_unit",
+    "label_tissues",
     "mr_reference_intensity",
     "normalise_mr",
     "resize_in_plane",

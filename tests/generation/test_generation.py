@@ -52,7 +52,7 @@ def test_the_command_writes_nodules_that_it_can_make_again(tmp_path, weights):
     out = tmp_path / "out"
     run = ["lung_nodule", "inference", "--weights", str(weights), "--truncation", "1.5"]
     assert main([*run, "--num_samples", "3", "--output_dir", str(out)]) in (0, None)
-    names = {"nodules", "samples.csv", "samples.png", "report.html", "manifest.json"}
+    names = {"nodules", "samples.csv", "samples.png", "report.html", "manifest.json", "made_from.json"}
     assert {path.name for path in out.iterdir()} == names
     rows = rows_of(out / "samples.csv")
     assert [row["class"] for row in rows] == ["benign", "malignant", "benign"]
@@ -110,7 +110,7 @@ def test_a_generator_without_classes_knows_no_malignancy(tmp_path):
     with pytest.raises(SettingError, match="'benign' is asked for, but the generator was trained without classes"):
         requested_samples(sampler, "benign", 2)
     NoduleInference(sampler, requested_samples(sampler, None, 2), tmp_path / "out", weights=path).run()
-    assert len(list((tmp_path / "out" / "nodules").iterdir())) == 2
+    assert len(list((tmp_path / "out" / "nodules").glob("*.nii.gz"))) == 2
 
 
 def test_nothing_is_written_when_a_setting_is_wrong(tmp_path, weights):
@@ -156,6 +156,7 @@ def test_a_walk_starts_at_each_stop_and_closes(tmp_path, weights):
     NoduleWalk(sampler, stops, tmp_path / "out", weights=weights, steps=5).run()
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
+        "made_from.json",
         "walk.png",
         "walk.gif",
         "walk.csv",
@@ -208,7 +209,9 @@ def test_the_command_places_a_patch(tmp_path, chest, nodule):
     facts = json.loads((out / "placed" / "nodule.json").read_text())
     assert facts["position_ras_mm"] == [60, -10, 4] and facts["diameter_mm"] == pytest.approx(14, abs=1)
     assert np.array_equal(read_patch(out / "placed" / "nodule.nii.gz")[0], read_patch(nodule)[0])
-    assert {path.name for path in out.iterdir()} == {"placed", "placement.png", "report.html", "manifest.json"}
+    assert {path.name for path in out.iterdir()} == {
+        *("placed", "placement.png", "report.html", "manifest.json", "made_from.json")
+    }
     assert json.loads((out / "manifest.json").read_text())["warnings"] == []
 
 

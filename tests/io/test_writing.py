@@ -7,6 +7,9 @@ import pytest
 
 from medical_gans.errors import InputError, OutputError
 from medical_gans.io import check_writable, whole_file, whole_folder, writing
+from medical_gans.io.ownership import Origin
+
+RUN = Origin("a run")
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -39,31 +42,37 @@ def test_a_folder_appears_only_when_it_is_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
+def older(tmp_path):
+    """A folder that an earlier run put down."""
     target = tmp_path / "series"
-    target.mkdir()
-    (target / "old.dcm").write_text("old")
-    with whole_folder(target) as temporary:
+    with whole_folder(target, RUN) as temporary:
+        (temporary / "old.dcm").write_text("old")
+    return target
+
+
+def visible(folder):
+    return sorted(entry.name for entry in folder.iterdir() if entry.name != "made_from.json")
+
+
+def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
+    target = older(tmp_path)
+    with whole_folder(target, RUN) as temporary:
         (temporary / "new.dcm").write_text("new")
-    assert [entry.name for entry in target.iterdir()] == ["new.dcm"]
+    assert visible(target) == ["new.dcm"]
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_an_older_folder_survives_an_interruption(tmp_path):
-    target = tmp_path / "series"
-    target.mkdir()
-    (target / "old.dcm").write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole_folder(target) as temporary:
+    target = older(tmp_path)
+    with pytest.raises(KeyboardInterrupt), whole_folder(target, RUN) as temporary:
         (temporary / "new.dcm").write_text("new")
         raise KeyboardInterrupt
-    assert [entry.name for entry in target.iterdir()] == ["old.dcm"]
+    assert visible(target) == ["old.dcm"]
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_an_older_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
-    target = tmp_path / "series"
-    target.mkdir()
-    (target / "old.dcm").write_text("old")
+    target = older(tmp_path)
     rename = Path.rename
 
     def refuse(self, other):
@@ -72,9 +81,9 @@ def test_an_older_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_p
         return rename(self, other)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(OutputError, match="no permission"), whole_folder(target) as temporary:
+    with pytest.raises(OutputError, match="no permission"), whole_folder(target, RUN) as temporary:
         (temporary / "new.dcm").write_text("new")
-    assert [entry.name for entry in target.iterdir()] == ["old.dcm"]
+    assert visible(target) == ["old.dcm"]
     assert list(tmp_path.iterdir()) == [target]
 
 

@@ -60,6 +60,7 @@ def test_answers_become_figures_tables_pictures_and_a_page(study, key, tmp_path)
     assert [row["method"] for row in found["agreement"]] == ["Cohen"] * 3 + ["Fleiss"]
     names = {path.name for path in (tmp_path / "analysis").iterdir()}
     assert names == {"figures.csv", "figures.json", "figures.png", "images.csv", "images.png"} | {
+        "made_from.json",
         "manifest.json",
         "report.html",
     }

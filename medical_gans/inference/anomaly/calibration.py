@@ -17,7 +17,8 @@ from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_b
 from medical_gans.inference.anomaly.fitted import fit_score
 from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, quantiles
 from medical_gans.inference.anomaly.trained import detector_card
-from medical_gans.io.writing import check_writable, whole_file
+from medical_gans.io.ownership import Origin
+from medical_gans.io.writing import prepare_output, whole_file
 from medical_gans.networks.anomaly_detector import AnomalyDetector
 from medical_gans.training.checkpoints import save_weights
 from medical_gans.training.parallel import is_first_process
@@ -65,6 +66,15 @@ class Calibration:
         self.output_dir, self.device = Path(output_dir), torch.device(device)
         self.kappa, self.anogan_lambda = kappa, anogan_lambda
 
+    def check_output(self) -> None:
+        """Refuse, before hours of training, to replace what is not ours.
+
+        Raises:
+            OutputError: the folder holds something else, or cannot be written.
+        """
+        names = ("model.pt", "model.json", "validation.csv")
+        prepare_output(self.output_dir, Origin("lung_nodule anomaly_train"), names, writes=is_first_process())
+
     def run(self) -> dict[str, Auc]:
         """AUC of each score on the validation patches; empty where they hold no nodule.
 
@@ -73,7 +83,7 @@ class Calibration:
         """
         if not is_first_process():
             return {}
-        check_writable(self.output_dir)
+        self.check_output()
         patches = self.split.validation
         images = patches.images().to(self.device)
         made = reconstructed(self.detector, images)

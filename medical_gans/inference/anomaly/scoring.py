@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from medical_gans.data.lung_patches import LungPatches
-from medical_gans.errors import InputError, OutputError, SettingError
+from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.anomaly.calibration import reconstructed
 from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_both
 from medical_gans.inference.anomaly.page import write_anomaly_page
@@ -24,7 +23,8 @@ from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores
 from medical_gans.inference.anomaly.search import LatentSearch
 from medical_gans.inference.anomaly.trained import TrainedDetector
 from medical_gans.io.nodules.patch_files import save_patch
-from medical_gans.io.writing import check_writable, whole_file, whole_folder
+from medical_gans.io.ownership import Origin, data_set, remove_ours
+from medical_gans.io.writing import prepare_output, whole_file, whole_folder
 from medical_gans.report import Manifest, input_hashes
 
 METHODS = ("f_anogan", "anogan")
@@ -116,6 +116,7 @@ class AnomalyScoring:
             seed=seed,
             device=str(self.device),
         )
+        self.origin = Origin(f"lung_nodule {_STAGE}", [data_set(dataset_dir)], inputs=[Path(trained.file)])
         self.sides, self.patches = self._chosen(patches, include_seen, max_patches)
 
     def run(self) -> dict[str, Auc]:
@@ -183,13 +184,11 @@ class AnomalyScoring:
 
     def _prepare_output(self) -> None:
         """Prove that results can be written, and clear what an earlier run left."""
-        check_writable(self.output_dir)
-        manifest = self.output_dir / "manifest.json"
-        if manifest.is_file() and f'"stage": "{_STAGE}"' not in manifest.read_text(encoding="utf-8"):
-            raise OutputError(f"{self.output_dir} holds the results of another run. Choose a new output_dir.")
-        for name in ("scores.csv", "figures.csv", "patches.png", "scores.png", "report.html", "manifest.json"):
+        names = ("scores.csv", "figures.csv", "patches.png", "scores.png", "report.html", "manifest.json")
+        prepare_output(self.output_dir, self.origin, names, [(MAPS, self.origin)])
+        for name in names:
             (self.output_dir / name).unlink(missing_ok=True)
-        shutil.rmtree(self.output_dir / MAPS, ignore_errors=True)
+        remove_ours(self.output_dir / MAPS, self.origin.run)
 
     def _reconstructions(self, images: Tensor) -> Tensor:
         if self.search is None:
@@ -258,6 +257,6 @@ class AnomalyScoring:
         if np.isnan(edges).any():
             self.manifest.add_warning("The voxel size is not known; the maps are written with 1 mm.")
             edges = (1.0, 1.0)
-        with whole_folder(self.output_dir / MAPS) as folder:
+        with whole_folder(self.output_dir / MAPS, self.origin) as folder:
             for name, one in zip(self.patches.name, difference, strict=True):
                 save_patch(folder / f"{name}.nii.gz", np.rint(one), edges)

@@ -14,6 +14,7 @@ from medical_gans.inference.lesions.one_case import TABLE, LesionCase
 from medical_gans.inference.lesions.predictor import LesionSegmentation
 from medical_gans.inference.lesions.weights import TrainedSegmenter
 from medical_gans.io import whole_file
+from medical_gans.io.ownership import Source
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.report import Manifest, case_records
 
@@ -99,8 +100,13 @@ class LesionEvaluator(CohortEvaluator):
     def is_finished(self, case: SequenceCase) -> bool:
         return self.lesion_case.is_finished(case)
 
+    def sources(self, case: SequenceCase) -> list[Source]:
+        return self.lesion_case.sources(case)
+
     def do_case(self, case: SequenceCase, on_progress: Progress) -> list[str]:
         return self.lesion_case.run(case, on_progress)
+
+    names = (*CohortEvaluator.names, TABLE)
 
     def finish(self) -> None:
         """Put the tables of all cases together."""

@@ -12,14 +12,7 @@ from typing import Any
 import numpy as np
 
 from medical_gans.errors import InputError
-from medical_gans.inference.cohort import (
-    Progress,
-    gone_if_interrupted,
-    keep_made_from,
-    known_made_from,
-    made_from,
-    timed,
-)
+from medical_gans.inference.cohort import Progress, is_made_from, made_from, timed
 from medical_gans.inference.lesions.dicom_output import LesionDicom
 from medical_gans.inference.lesions.lesions import COLUMNS, larger_lesions, lesion_table
 from medical_gans.inference.lesions.pictures import CAPTIONS, LesionPictures
@@ -27,12 +20,14 @@ from medical_gans.inference.lesions.predictor import LesionSegmentation, label_m
 from medical_gans.inference.lesions.weights import TrainedSegmenter
 from medical_gans.io import list_series, save_volume
 from medical_gans.io.formats import may_hold_dicom
+from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.writing import whole_folder
 from medical_gans.report import input_hashes, write_record
 from medical_gans.report.cases import CASES_FOLDER
 from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
 
+RUN = "brain_lesion inference"
 LABELS = "lesions.nii.gz"
 PROBABILITY = "probability.nii.gz"
 TABLE = "lesions.csv"
@@ -71,9 +66,12 @@ class LesionCase:
 
     def is_finished(self, case: SequenceCase) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
-        files = [self.output_dir / case.name / LABELS, self._pictures(case) / "case.json"]
-        known = known_made_from(self.output_dir / case.name)
-        return known is not None and all(file.is_file() for file in files) and known == self._made_from(case)
+        drawn = self.output_dir / CASES_FOLDER / case.name / "case.json"
+        return drawn.is_file() and is_made_from(self.output_dir / case.name, self._made_from(case))
+
+    def sources(self, case: SequenceCase) -> list[Source]:
+        """The sequences that a case is made of."""
+        return [source(path) for path in case.channels if path is not None]
 
     def run(self, case: SequenceCase, on_progress: Progress | None = None) -> list[str]:
         """Make all files of a case; after any exception none of them is there.
@@ -105,24 +103,29 @@ class LesionCase:
                 middle_mm=_middle(volume),
             )
             warnings += _about(label, volume)
-        with whole_folder(self.output_dir / case.name) as folder, gone_if_interrupted(self._pictures(case)):
+        origin = Origin(RUN, self.sources(case), self._made_from(case, inputs))
+        with whole_folder(self.output_dir / case.name, origin) as folder:
             with timed(seconds, "write"):
                 save_volume(folder / LABELS, label, volume.source.affine)
                 self._save_probabilities(folder, probability, volume.source.affine)
                 write_table(folder / TABLE, rows)
                 warnings += self.dicom.save(folder, label, self.trained.classes, volume.source)
-                keep_made_from(folder, self._made_from(case, inputs))
-            with timed(seconds, "pictures"):
-                self._draw(case, volume, label, probability)
+
+            def draw(place: Path) -> Mapping[str, str]:
+                with timed(seconds, "pictures"):
+                    self._draw(case, volume, label, probability, place)
+                return CAPTIONS
+
             write_record(
                 self.output_dir,
                 case.name,
-                pictures=CAPTIONS,
+                draw=draw,
                 tables={"Lesions, the largest first": [_on_page(row) for row in rows[:_ON_PAGE]]} if rows else {},
                 metrics={"lesions": len(rows), "volume_ml": sum(row["volume_ml"] for row in rows)},
                 warnings=warnings,
                 inputs=inputs,
                 seconds=seconds,
+                origin=origin,
             )
         return warnings
 
@@ -172,7 +175,9 @@ class LesionCase:
             for value in range(1, len(probability)):
                 save_volume(folder / f"probability_{value}.nii.gz", probability[value], affine)
 
-    def _draw(self, case: SequenceCase, volume: SequenceVolume, label: np.ndarray, probability: np.ndarray) -> None:
+    def _draw(
+        self, case: SequenceCase, volume: SequenceVolume, label: np.ndarray, probability: np.ndarray, place: Path
+    ) -> None:
         there = [number for number, path in enumerate(case.channels) if path is not None]
         images = volume.to_source_grid(np.concatenate([volume.image[there], volume.foreground[None]]))
         LesionPictures.from_stored(
@@ -182,7 +187,7 @@ class LesionCase:
             1 - probability[0],
             volume.source.affine,
             self.trained.classes,
-        ).draw(self._pictures(case))
+        ).draw(place)
 
     def _inputs(self, case: SequenceCase) -> dict[str, str]:
         return input_hashes(*case.channels, case.mask, dataset_dir=self.dataset_dir)
@@ -198,9 +203,6 @@ class LesionCase:
             "strict": self.strict,
         }
         return made_from(self.weights, settings, self._inputs(case) if inputs is None else inputs)
-
-    def _pictures(self, case: SequenceCase) -> Path:
-        return self.output_dir / CASES_FOLDER / case.name
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

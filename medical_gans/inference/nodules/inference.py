@@ -13,8 +13,10 @@ from tqdm import tqdm
 from medical_gans.inference.nodules.pictures import draw_grid
 from medical_gans.inference.nodules.samples import Sample
 from medical_gans.inference.nodules.sampling import NoduleSampler
-from medical_gans.io import check_writable, whole_file, whole_folder
+from medical_gans.io import whole_file, whole_folder
 from medical_gans.io.nodules import save_patch
+from medical_gans.io.ownership import Origin
+from medical_gans.io.writing import prepare_output
 from medical_gans.report import Manifest, write_results_page
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class NoduleInference:
         settings = {"num_samples": len(self.samples), "classes": classes, "truncation": truncation}
         self.manifest = Manifest("lung_nodule", "inference", settings=settings, seed=seed, device=str(sampler.device))
         self.manifest.add_weights(weights)
+        self.origin = Origin("lung_nodule inference", inputs=[Path(weights)])
 
     def run(self) -> None:
         """Make and write all nodules.
@@ -65,11 +68,12 @@ class NoduleInference:
             OutputError: results cannot be written.
         """
         latents = [self.sampler.latent(sample.latent_seed, self.truncation) for sample in self.samples]
-        check_writable(self.output_dir)
+        names = ("samples.csv", "samples.png", "report.html", "manifest.json")
+        prepare_output(self.output_dir, self.origin, names, [("nodules", self.origin)])
         digits = max(4, len(str(len(self.samples))))
         shown: dict[str, list[tuple[str, np.ndarray]]] = {}
         rows = []
-        with self.manifest.timed("nodules"), whole_folder(self.output_dir / "nodules") as folder:
+        with self.manifest.timed("nodules"), whole_folder(self.output_dir / "nodules", self.origin) as folder:
             pairs = zip(self.samples, latents, strict=True)
             for number, (sample, latent) in enumerate(tqdm(pairs, "nodules", len(latents), unit="nodule"), start=1):
                 nodule = self.sampler.decode(latent, sample.label)

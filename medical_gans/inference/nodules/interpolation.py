@@ -15,7 +15,9 @@ from medical_gans.errors import SettingError
 from medical_gans.inference.nodules.pictures import draw_gif, draw_grid
 from medical_gans.inference.nodules.samples import Sample
 from medical_gans.inference.nodules.sampling import NoduleSampler
-from medical_gans.io import check_writable, whole_file
+from medical_gans.io import whole_file
+from medical_gans.io.ownership import Origin
+from medical_gans.io.writing import prepare_output
 from medical_gans.report import Manifest, write_results_page
 
 logger = logging.getLogger(__name__)
@@ -92,7 +94,8 @@ class NoduleWalk:
             OutputError: results cannot be written.
         """
         latents = {stop: self.sampler.latent(stop.latent_seed, self.truncation) for stop in self.stops}
-        check_writable(self.output_dir)
+        names = ("walk.png", "walk.gif", "walk.csv", "report.html", "manifest.json")
+        prepare_output(self.output_dir, Origin("lung_nodule interpolate"), names)
         frames: list[np.ndarray] = []
         rows: list[list[str | int | float]] = []
         strips: dict[str, list[tuple[str, np.ndarray]]] = {}

@@ -14,6 +14,7 @@ from medical_gans.inference.synthesis.dicom_output import DicomOutput
 from medical_gans.inference.synthesis.one_case import CaseSynthesis
 from medical_gans.inference.synthesis.volume import SliceSynthesis
 from medical_gans.io import Case
+from medical_gans.io.ownership import Source
 from medical_gans.report import Manifest
 from medical_gans.report.manifest import sha256
 
@@ -83,6 +84,9 @@ class CaseEvaluator(CohortEvaluator):
 
     def is_finished(self, case: Case) -> bool:
         return self.case_synthesis.is_finished(case)
+
+    def sources(self, case: Case) -> list[Source]:
+        return self.case_synthesis.sources(case)
 
     def do_case(self, case: Case, on_progress: Progress) -> list[str]:
         return self.case_synthesis.run(case, on_progress)

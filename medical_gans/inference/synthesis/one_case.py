@@ -11,21 +11,16 @@ import numpy as np
 
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import InputError
-from medical_gans.inference.cohort import (
-    Progress,
-    gone_if_interrupted,
-    keep_made_from,
-    known_made_from,
-    made_from,
-    timed,
-)
+from medical_gans.inference.cohort import Progress, is_made_from, made_from, timed
 from medical_gans.inference.synthesis.dicom_output import DicomOutput
 from medical_gans.inference.synthesis.volume import SliceSynthesis
 from medical_gans.io import Case, Volume, check_same_grid, read_mask, read_volume, save_volume
+from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.writing import whole_folder
 from medical_gans.report import input_hashes, write_case_report
 from medical_gans.report.cases import CASES_FOLDER
 
+RUN = "mr_to_ct inference"
 SYNTHETIC_CT = "synthetic_ct.nii.gz"
 UNCERTAINTY = "uncertainty.nii.gz"
 
@@ -57,9 +52,12 @@ class CaseSynthesis:
 
     def is_finished(self, case: Case) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
-        files = [self.output_dir / case.name / SYNTHETIC_CT, self._pictures(case) / "case.json"]
-        known = known_made_from(self.output_dir / case.name)
-        return known is not None and all(file.is_file() for file in files) and known == self._made_from(case)
+        drawn = self.output_dir / CASES_FOLDER / case.name / "case.json"
+        return drawn.is_file() and is_made_from(self.output_dir / case.name, self._made_from(case))
+
+    def sources(self, case: Case) -> list[Source]:
+        """The MR that a case is made of."""
+        return [source(*(case.files or [case.mr]), detail=case.series_uid)]
 
     def run(self, case: Case, on_progress: Progress | None = None) -> list[str]:
         """Make all files of a case; after any exception none of them is there.
@@ -89,13 +87,13 @@ class CaseSynthesis:
                 verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
             tables, pictures = verdict.tables(), verdict.pictures()
             warnings += verdict.warnings()
-        with whole_folder(self.output_dir / case.name) as folder, gone_if_interrupted(self._pictures(case)):
+        origin = Origin(RUN, self.sources(case), self._made_from(case, inputs))
+        with whole_folder(self.output_dir / case.name, origin) as folder:
             with timed(seconds, "write"):
                 save_volume(folder / SYNTHETIC_CT, made.hounsfield, mr.affine)
                 if made.standard_deviation is not None:
                     save_volume(folder / UNCERTAINTY, made.standard_deviation, mr.affine)
                 warnings += self.dicom.save(folder, made.hounsfield, mr)
-                keep_made_from(folder, self._made_from(case, inputs))
             reference = _beside(mr, case.ct, read_volume, warnings)
             mask = _beside(mr, case.mask, read_mask, warnings)
             write_case_report(
@@ -112,6 +110,7 @@ class CaseSynthesis:
                 seconds=seconds,
                 tables=tables,
                 pictures=pictures,
+                origin=origin,
             )
         return warnings
 
@@ -130,9 +129,6 @@ class CaseSynthesis:
         settings = {**self.synthesis.decisive_settings, **self.dicom.decisive_settings, "strict": self.strict}
         facts = made_from(self.weights, settings, self._inputs(case) if inputs is None else inputs)
         return {**facts, "series_uid": case.series_uid}
-
-    def _pictures(self, case: Case) -> Path:
-        return self.output_dir / CASES_FOLDER / case.name
 
 
 def _beside(mr: Volume, path: Path | None, read: Any, warnings: list[str]) -> np.ndarray | None:

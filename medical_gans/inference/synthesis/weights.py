@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import pydoc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from medical_gans.training.checkpoints import WeightsCard, load_weights
 
 logger = logging.getLogger(__name__)
 
+_TRUSTED = ("medical_gans.networks.", "monai.networks.nets.")
 _MEASURED = 200
 """MRs at most that a fingerprint is taken of, evenly drawn from larger cohorts."""
 
@@ -62,7 +64,7 @@ def load_generators(
         raise SettingError("weights is empty. Give at least one weights file.")
     cards = {file: card for file in files if (card := WeightsCard.of(file)) is not None}
     _check_alike(cards, adjacent)
-    generators = [load_weights(copy.deepcopy(network), file) for file in files]
+    generators = [load_weights(_network(cards.get(file), network), file) for file in files]
     if not cards:
         logger.warning(
             "%s has no card (%s) beside it: at which voxel size and on what images it was trained "
@@ -74,6 +76,20 @@ def load_generators(
     card = next(iter(cards.values()))
     fingerprint = Fingerprint.from_json(json.dumps(card.fingerprint)) if card.fingerprint else None
     return TrainedGenerators(generators, files, card.spacing, card.plane, fingerprint)
+
+
+def _network(card: WeightsCard | None, configured: nn.Module) -> nn.Module:
+    """The network that a card describes, or a copy of the configured one where it names no class."""
+    if card is None or "target" not in card.network:
+        return copy.deepcopy(configured)
+    arguments = dict(card.network)
+    target = str(arguments.pop("target"))
+    if not target.startswith(_TRUSTED):
+        raise SettingError(f"The card names the network {target}; only classes of {', '.join(_TRUSTED)} are built.")
+    built = pydoc.locate(target)
+    if built is None:
+        raise SettingError(f"The card names the network {target}, which is not installed here.")
+    return built(**arguments)  # type: ignore[operator]
 
 
 def _check_alike(cards: Mapping[Path, WeightsCard], adjacent: int) -> None:

@@ -19,6 +19,7 @@ from medical_gans.io.dicom.ct_grid import SliceGrid, onto, slice_grid
 from medical_gans.io.dicom.files import SharedElements, decimals
 from medical_gans.io.dicom.uids import NewUIDs
 from medical_gans.io.grid import Affine, lps_to_ras
+from medical_gans.io.ownership import Origin, Source
 from medical_gans.io.stored_values import integer_type
 from medical_gans.io.writing import whole_folder
 
@@ -89,7 +90,7 @@ def write_ct_series(
         values = onto(grid, values, affine, LOWEST_HU)
         template = ct_image(source_headers, uids("ct"), description[:_LONGEST_DESCRIPTION], moment)
         sources = _sources(grid, source_headers, affine)
-        with whole_folder(folder) as place:
+        with whole_folder(folder, _origin(source_headers)) as place:
             (place / CT_FOLDER).mkdir()
             planes = ((values[:, :, k] - np.int16(LOWEST_HU)).astype(np.uint16) for k in range(grid.shape[2]))
             headers = _write_slices(place / CT_FOLDER, planes, grid, template, sources, uids, "ct")
@@ -100,6 +101,10 @@ def write_ct_series(
                 stored = np.moveaxis(_as_stored(resampled, template), 2, 0)
                 _write_slices(place / MR_FOLDER, stored, grid, template, sources, uids, "mr")
     return CtSeries(Path(folder), headers, values, lps_to_ras(grid.affine), grid.is_native, tuple(warnings))
+
+
+def _origin(headers: Sequence[Dataset]) -> Origin:
+    return Origin("synthetic CT series", [Source((), str(headers[0].SeriesInstanceUID))])
 
 
 def _write_slices(

@@ -6,6 +6,7 @@ epochs and configs are the business of others. `SequenceTranslation` is the same
 """
 
 from medical_gans.methods.cyclegan.image_pool import ImagePool
+from medical_gans.methods.cyclegan.painted import PaintedTranslation
 from medical_gans.methods.cyclegan.sequences import SequenceTranslation, SequenceTranslator
 from medical_gans.methods.cyclegan.step import TranslationStep
 from medical_gans.methods.cyclegan.translation import CycleGan, PairedTranslation, translation_step
@@ -13,6 +14,7 @@ from medical_gans.methods.cyclegan.translation import CycleGan, PairedTranslatio
 __all__ = [
     "CycleGan",
     "ImagePool",
+    "PaintedTranslation",
     "PairedTranslation",
     "SequenceTranslation",
     "SequenceTranslator",

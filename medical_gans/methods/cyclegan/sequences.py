@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from medical_gans.data.sequence_slices import DEVIATIONS, to_unit
 from medical_gans.io import save_volume
+from medical_gans.io.ownership import Origin, check_replaceable, source
 from medical_gans.io.sequence_cases import SequenceCase
-from medical_gans.io.writing import whole_folder
+from medical_gans.io.writing import check_writable, whole_folder
 from medical_gans.methods.cyclegan.translation import CycleGan
 from medical_gans.networks.resnet_generator import STRIDE
 from medical_gans.transforms.sequences import read_sequence_case
@@ -98,7 +99,18 @@ class SequenceTranslator:
     ) -> None:
         self.generator, self.cases = generator, list(cases)
         self.channels, self.target_channels, self.spacing = list(channels), list(target_channels), spacing
+        sources = [source(path) for case in self.cases for path in case.channels if path is not None]
+        self.origin = Origin("brain_lesion translate", sources)
         self.output_dir, self.device, self.slice_batch = Path(output_dir), torch.device(device), slice_batch
+
+    def check_output(self) -> None:
+        """Refuse, before hours of training, to replace what is not ours.
+
+        Raises:
+            OutputError: the folder is somebody else's, or cannot be written.
+        """
+        check_replaceable(self.output_dir, self.origin)
+        check_writable(self.output_dir.parent)
 
     def run(self) -> Path:
         """Translate all cases.
@@ -107,7 +119,7 @@ class SequenceTranslator:
             InputError: a case cannot be read.
             OutputError: the folder cannot be written.
         """
-        with whole_folder(self.output_dir) as new:
+        with whole_folder(self.output_dir, self.origin) as new:
             for case in tqdm(self.cases, desc="translating", unit="case"):
                 volume = read_sequence_case(case, self.channels, spacing=self.spacing)
                 made = np.where(volume.foreground, self.translate(volume.image) * DEVIATIONS, 0.0)

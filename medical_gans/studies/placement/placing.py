@@ -14,8 +14,10 @@ from medical_gans.errors import SettingError
 from medical_gans.inference.nodules.pictures import draw_placement
 from medical_gans.inference.nodules.samples import BOTH, requested_samples
 from medical_gans.inference.nodules.sampling import NoduleSampler
-from medical_gans.io import Volume, check_writable, read_volume, save_volume, whole_folder
+from medical_gans.io import Volume, read_volume, save_volume, whole_folder
 from medical_gans.io.nodules import PATCH_AXES, check_inside, check_lung_ct, position_in_ras, read_patch, save_patch
+from medical_gans.io.ownership import Origin, source
+from medical_gans.io.writing import prepare_output
 from medical_gans.report import Manifest, input_hashes, write_results_page
 from medical_gans.studies.placement import NoduleBody, nodule_body, place_nodule
 
@@ -94,6 +96,10 @@ class NodulePlacement:
             SettingError: class, truncation or latent seed is out of range.
             OutputError: results cannot be written.
         """
+        inputs = [path for path in (self.patch, self.weights) if path is not None]
+        made_by = Origin("lung_nodule place", [source(self.dataset_dir)], inputs=inputs)
+        names = ("placement.png", "report.html", "manifest.json")
+        prepare_output(self.output_dir, made_by, names, [("placed", made_by)], writes=False)
         with self.manifest.timed("reading"):
             volume = read_volume(self.dataset_dir)
             check_lung_ct(volume)
@@ -104,9 +110,9 @@ class NodulePlacement:
             placed, mask = place_nodule(volume.array, volume.affine, body, list(self.position), PATCH_AXES)
         warnings = _warnings(volume, mask)
         facts = self._facts(volume, mask, body, index) | origin
-        check_writable(self.output_dir)
+        prepare_output(self.output_dir, made_by, names)
         with self.manifest.timed("writing"):
-            with whole_folder(self.output_dir / "placed") as folder:
+            with whole_folder(self.output_dir / "placed", made_by) as folder:
                 save_volume(folder / "ct.nii.gz", placed, volume.affine)
                 save_volume(folder / "mask.nii.gz", mask, volume.affine)
                 save_patch(folder / "nodule.nii.gz", nodule, spacing)

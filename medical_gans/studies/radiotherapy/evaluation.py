@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,10 +13,12 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from medical_gans.errors import InputError, OutputError, SettingError, UserError
-from medical_gans.io import Case, check_writable, save_volume
-from medical_gans.report import Manifest, case_records, input_hashes, skip_case, write_page, write_record
-from medical_gans.report.cases import CASES_FOLDER
+from medical_gans.errors import InputError, SettingError, UserError
+from medical_gans.io import Case, save_volume
+from medical_gans.io.ownership import Origin, source
+from medical_gans.io.writing import prepare_output, whole_folder
+from medical_gans.report import Manifest, input_hashes, skip_case, write_page, write_record
+from medical_gans.report.cases import CASES_FOLDER, forget_cases
 from medical_gans.studies.radiotherapy.anatomy import Anatomy, AnatomyReading
 from medical_gans.studies.radiotherapy.density import DensityTable
 from medical_gans.studies.radiotherapy.extra import require_extra
@@ -27,6 +28,7 @@ from medical_gans.studies.radiotherapy.plans import BeamDone, Beams, Plan
 from medical_gans.studies.radiotherapy.sources import DoseSources
 
 _STAGE = "dose"
+_RUN = f"mr_to_ct {_STAGE}"
 
 logger = logging.getLogger(__name__)
 
@@ -186,44 +188,48 @@ class DoseEvaluation:
         figures: Sequence[DoseFigures],
         seconds: Mapping[str, float],
     ) -> None:
-        folder = check_writable(self.output_dir / case.name)
-        for modality, both in doses.items():
-            for name, dose in both.items():
-                save_volume(folder / f"{modality}_dose_{name}.nii.gz", dose, anatomy.grid.affine)
-        place = check_writable(self.output_dir / CASES_FOLDER / case.name)
-        captions = draw_case(
-            place,
-            anatomy.grid,
-            anatomy.hounsfield,
-            doses,
-            {"target": anatomy.target, **anatomy.organs},
-            self.prescription,
-        )
+        origin = self._origin(case)
+        with whole_folder(self.output_dir / case.name, origin) as folder:
+            for modality, both in doses.items():
+                for name, dose in both.items():
+                    save_volume(folder / f"{modality}_dose_{name}.nii.gz", dose, anatomy.grid.affine)
         for warning in anatomy.warnings:
             logger.warning("%s: %s", case.name, warning)
         write_record(
             self.output_dir,
             case.name,
-            pictures=captions,
+            draw=lambda place: draw_case(
+                place,
+                anatomy.grid,
+                anatomy.hounsfield,
+                doses,
+                {"target": anatomy.target, **anatomy.organs},
+                self.prescription,
+            ),
             tables={one.title: one.rows(self.prescription) for one in figures},
             metrics={name: value for one in figures for name, value in one.key_figures(self.prescription).items()},
             warnings=anatomy.warnings,
             inputs=input_hashes(*self.sources.files(case), dataset_dir=self.root),
             seconds=seconds,
+            origin=origin,
         )
 
     def _prepare_output(self) -> None:
-        check_writable(self.output_dir)
-        manifest = self.output_dir / "manifest.json"
-        if manifest.is_file() and f'"stage": "{_STAGE}"' not in manifest.read_text(encoding="utf-8"):
-            raise OutputError(f"{self.output_dir} holds the results of another run. Choose a new output_dir.")
-        for record in case_records(self.output_dir):
-            shutil.rmtree(self.output_dir / CASES_FOLDER / record["name"])
+        names = ("report.html", "manifest.json", "dose.csv", "dose.json", CASES_FOLDER)
+        origins = {case.name: self._origin(case) for case in self.cases}
+        folders = [(f"{above}{name}", one) for name, one in origins.items() for above in ("", f"{CASES_FOLDER}/")]
+        inputs = [path for one in origins.values() for path in one.protected()]
+        prepare_output(self.output_dir, Origin(_RUN, inputs=inputs), names, folders)
+        forget_cases(self.output_dir, _RUN)
+
+    def _origin(self, case: Case) -> Origin:
+        others = [Path(path) for path in self.sources.files(case) if path is not None]
+        return Origin(_RUN, [source(case.ct)], inputs=others)
 
     def _fail(self, case: Case, error: Exception) -> str:
         if len(self.cases) == 1 or (isinstance(error, UserError) and not isinstance(error, InputError)):
             raise error
-        return skip_case(self.output_dir, case.name, error)
+        return skip_case(self.output_dir, case.name, error, Origin(_RUN))
 
 
 def _shown_on(bar: Any) -> BeamDone:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from medical_gans.errors import OutputError
-from medical_gans.io.writing import check_writable, whole_file
+from medical_gans.io.ownership import Origin
+from medical_gans.io.writing import prepare_output, whole_file
 from medical_gans.report import Manifest
 from medical_gans.report.manifest import sha256
 from medical_gans.report.redaction import publishable
@@ -28,6 +29,8 @@ from medical_gans.studies.turing_test.study import KEY, PAGE
 ALL_READERS = "all readers"
 Table = Mapping[tuple[str, str], Mapping[str, Figure]]
 """(reader, class) -> name -> figure."""
+
+_NAMES = ("figures.csv", "figures.json", "figures.png", "images.csv", "images.png", "report.html", "manifest.json")
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +75,8 @@ class TuringAnalysis:
         readings = read_answers(files, key, allow_incomplete=self.allow_incomplete)
         if (self.output_dir / KEY).exists():
             raise OutputError(f"{self.output_dir} holds a study. Choose another output_dir for its analysis.")
-        check_writable(self.output_dir)
+        origin = Origin("lung_nodule turing_test, analysis", inputs=[key.file, *files])
+        prepare_output(self.output_dir, origin, _NAMES)
         settings = {
             "answers": [file.name for file in files],
             "key": key.file,

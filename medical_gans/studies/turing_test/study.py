@@ -13,7 +13,8 @@ import numpy as np
 
 from medical_gans.errors import OutputError
 from medical_gans.io.nodules import NodulePatches, split_by_patient
-from medical_gans.io.writing import check_writable, whole_file
+from medical_gans.io.ownership import Origin
+from medical_gans.io.writing import prepare_output, whole_file
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.studies.turing_test.answers import FORMAT
 from medical_gans.studies.turing_test.artefacts import telling_artefacts
@@ -138,6 +139,9 @@ class TuringStudy:
                 f"{self.output_dir} holds a study already, and without its key its answers are worth nothing. "
                 "Choose another output_dir."
             )
+        names = (KEY, PAGE, README, "manifest.json")
+        origin = Origin("lung_nodule turing_test")
+        prepare_output(self.output_dir, origin, names, writes=False)
         manifest = Manifest("lung_nodule", "turing_test", settings=self.settings, seed=self.seed, device=self.device)
         with manifest.timed("nodules"):
             real, generated = self._nodules()
@@ -153,7 +157,7 @@ class TuringStudy:
             notice=self.notice,
             seed=self.seed,
         )
-        check_writable(self.output_dir)
+        prepare_output(self.output_dir, origin, names)
         if self.generated_dir is None and self.weights is not None:
             manifest.add_weights(self.weights)
         if Path(self.dataset_dir).is_file():

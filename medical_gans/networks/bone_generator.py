@@ -1,0 +1,154 @@
+"""Generator with a branch for bone: how likely a voxel is bone, and its HU in either case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medical_gans.errors import SettingError
+
+HOUNSFIELD_CURVE = ((-1024.0, -1.0), (-200.0, -0.5), (200.0, 0.3), (2400.0, 1.0))
+"""(HU, unit) corners between which the mixture is made; those of `transforms.HOUNSFIELD_KNOTS`."""
+
+
+class BoneGenerator(nn.Module):
+    """U-Net of residual blocks whose head mixes two tissues: ``HU = (1 - p) soft + p bone``.
+
+    An L1 loss alone returns the median, so that thin cortex, of which the network is not sure, vanishes. Here a
+    probability is learnt as one (cross-entropy), each branch learns its HU where it holds, and the mixture is made in
+    HU, inside the network. Lower resolutions give context of some hundred voxels. No norm, as in `ResnetGenerator`.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: adjacent slices.
+        out_channels: adjacent slices; each has its own probability.
+        widths: channels at each resolution; each is half of the one before.
+        blocks: residual blocks on the way down, at each resolution; on the way up one fewer, at least one.
+        curve: (HU, unit) corners of the encoding of HU.
+
+    Shape:
+        ``(batch, in_channels, *spatial)`` to ``(batch, out_channels, *spatial)`` in [-1, 1]; any size.
+
+    Raises:
+        SettingError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        widths: Sequence[int] = (16, 32, 64, 96),
+        blocks: Sequence[int] = (1, 1, 2, 3),
+        curve: Sequence[Sequence[float]] = HOUNSFIELD_CURVE,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise SettingError(f"spatial_dims is {spatial_dims}; the generator works in 2 or 3 dimensions.")
+        if len(widths) < 2 or len(widths) != len(blocks) or min(widths) < 1 or min(blocks) < 1:
+            raise SettingError(
+                f"widths is {list(widths)} and blocks {list(blocks)}; give as many of both, two at least, none below 1."
+            )
+        self.stride = 2 ** (len(widths) - 1)
+        self.curve = tuple((float(hu), float(unit)) for hu, unit in curve)
+        self.out_channels = out_channels
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.stem = conv(in_channels, widths[0], 5, padding=2)
+        self.down = nn.ModuleList()
+        self.enter = nn.ModuleList()
+        self.leave = nn.ModuleList()
+        self.up = nn.ModuleList()
+        reach = 2
+        for level, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            if level:
+                self.enter.append(conv(widths[level - 1], width, 2, stride=2))
+                reach += 2 ** (level - 1)
+            self.down.append(_blocks(conv, width, count))
+            reach += 2 * count * 2**level
+        for level in range(len(widths) - 2, -1, -1):
+            self.leave.append(conv(widths[level + 1], widths[level], 1))
+            self.up.append(_blocks(conv, widths[level], max(1, blocks[level] - 1)))
+            reach += 2 * max(1, blocks[level] - 1) * 2**level
+        self.head = conv(widths[0], 3 * out_channels, 3, padding=1)
+        self.receptive_radius = reach + 1 + self.stride
+        _initialise(self, out_channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Translate ``(batch, in_channels, *spatial)`` to ``(batch, out_channels, *spatial)`` in [-1, 1]."""
+        logit, soft, bone = self.branches(image)
+        return self.mixture(logit.sigmoid(), soft, bone)
+
+    def branches(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logit of bone, and soft tissue and bone in unit space, each ``(batch, out_channels, *spatial)``."""
+        sizes = image.shape[2:]
+        beyond = [(-size) % self.stride for size in sizes]
+        if any(beyond):
+            image = functional.pad(image, [a for b in reversed(beyond) for a in (0, b)], mode="replicate")
+        features = self.stem(image)
+        skips = []
+        for level, blocks in enumerate(self.down):
+            if level:
+                skips.append(features)
+                features = self.enter[level - 1](functional.relu(features))
+            features = blocks(features)
+        for leave, blocks, skip in zip(self.leave, self.up, reversed(skips), strict=True):
+            features = functional.interpolate(leave(features), scale_factor=2.0, mode="nearest") + skip
+            features = blocks(features)
+        made = self.head(functional.relu(features))[(..., *(slice(0, size) for size in sizes))].float()
+        logit, soft, bone = made.split(self.out_channels, 1)
+        return logit, soft.tanh(), bone.tanh()
+
+    def mixture(self, probability: Tensor, soft: Tensor, bone: Tensor) -> Tensor:
+        """``(1 - p) soft + p bone``, mixed in HU, in unit space."""
+        decoding = [(unit, hu) for hu, unit in self.curve]
+        hounsfield = _along_curve(decoding, soft)
+        hounsfield = hounsfield + probability * (_along_curve(decoding, bone) - hounsfield)
+        return _along_curve(self.curve, hounsfield)
+
+
+class _Block(nn.Module):
+    """Two 3-wide convolutions and a shortcut, activations first (He et al. 2016b)."""
+
+    def __init__(self, conv: type[nn.Module], width: int) -> None:
+        super().__init__()
+        self.first = conv(width, width, 3, padding=1)  # type: ignore[call-arg]
+        self.second = conv(width, width, 3, padding=1)  # type: ignore[call-arg]
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.second(functional.relu(self.first(functional.relu(features))))
+
+
+def _blocks(conv: type[nn.Module], width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*[_Block(conv, width) for _ in range(count)])
+
+
+def _along_curve(curve: Sequence[Sequence[float]], values: Tensor) -> Tensor:
+    """Piecewise linear map from each point's first to its second number; flat beyond the ends."""
+    (left, first), *rest = curve
+    mapped = values * 0.0 + first
+    below = first
+    for right, above in rest:
+        mapped = mapped + (above - below) / (right - left) * (values.clamp(left, right) - left)
+        left, below = right, above
+    return mapped
+
+
+def _initialise(generator: nn.Module, out_channels: int) -> None:
+    """He's; residual branches start small, the head with bone unlikely and HU near those of soft tissue and bone."""
+    for name, module in generator.named_modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+            if name.endswith("second"):
+                with torch.no_grad():
+                    module.weight.mul_(0.3)
+    head = generator.get_submodule("head")
+    with torch.no_grad():
+        head.weight.mul_(0.1)  # type: ignore[operator, union-attr]
+        head.bias[:out_channels] = -2.0  # type: ignore[index, operator]
+        head.bias[2 * out_channels :] = 0.55  # type: ignore[index, operator]

@@ -1,0 +1,68 @@
+"""Promises of the generator with a branch for bone."""
+
+import pytest
+import torch
+
+from medical_gans.errors import SettingError
+from medical_gans.networks import BoneGenerator
+from medical_gans.networks.bone_generator import HOUNSFIELD_CURVE
+from medical_gans.transforms import HOUNSFIELD_KNOTS, hounsfield_to_unit, unit_to_hounsfield
+
+
+@pytest.mark.parametrize("size", [(16, 24), (13, 30), (3, 5)])
+def test_output_has_the_size_of_any_input_and_lies_between_minus_one_and_one(size):
+    generator = BoneGenerator(2, 3, 1, widths=(4, 8, 8), blocks=(1, 1, 2))
+    made = generator(20 * torch.randn(2, 3, *size))
+    assert made.shape == (2, 1, *size)
+    assert made.abs().max() <= 1
+
+
+def test_blocks_of_three_dimensions_are_translated():
+    assert BoneGenerator(3, 1, 1, widths=(4, 8), blocks=(1, 1))(torch.randn(1, 1, 8, 6, 5)).shape == (1, 1, 8, 6, 5)
+
+
+def test_soft_tissue_and_bone_are_mixed_in_hounsfield():
+    generator = BoneGenerator(widths=(4, 8), blocks=(1, 1))
+    assert HOUNSFIELD_CURVE == HOUNSFIELD_KNOTS
+    soft, bone = (torch.from_numpy(hounsfield_to_unit([[[[hu]]]])) for hu in (-90.0, 1500.0))
+    for p in (0.0, 0.25, 0.5, 1.0):
+        made = unit_to_hounsfield(generator.mixture(torch.full((1, 1, 1, 1), p), soft, bone))
+        assert float(made) == pytest.approx((1 - p) * -90 + p * 1500, abs=0.5)
+
+
+def test_a_voxel_sees_no_farther_than_the_receptive_radius():
+    torch.manual_seed(0)
+    generator = BoneGenerator(2, 1, 1, widths=(4, 4, 4), blocks=(1, 1, 2)).double()
+    radius = generator.receptive_radius
+    size = 2 * radius + 41
+    image = torch.randn(1, 1, size, 8, dtype=torch.float64)
+    changed = image.clone()
+    changed[:, :, : size // 2 - radius] += 1.0
+    with torch.no_grad():
+        difference = (generator(image) - generator(changed)).abs().amax((0, 1, 3))
+    assert float(difference[size // 2 :].max()) == 0
+    assert float(difference[: size // 2 - radius].max()) > 0
+
+
+def test_it_learns_bone_from_its_branches():
+    torch.manual_seed(0)
+    generator = BoneGenerator(widths=(4, 8), blocks=(1, 1))
+    optimiser = torch.optim.Adam(generator.parameters(), 1e-2)
+    image = torch.zeros(1, 1, 16, 16)
+    image[:, :, 4:12, 4:12] = 1.0
+    truth = torch.where(image > 0, 0.6, 0.0)
+    first = None
+    for _ in range(60):
+        loss = (generator(image) - truth).abs().mean()
+        first = first or float(loss)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert float(loss) < 0.3 * first
+
+
+def test_mistakes_are_named():
+    with pytest.raises(SettingError, match="spatial_dims is 4"):
+        BoneGenerator(4)
+    with pytest.raises(SettingError, match="as many of both"):
+        BoneGenerator(widths=(4, 8), blocks=(1,))
