@@ -200,7 +200,9 @@ class TranslationViews(EpochViews):
                 )
         for mr, mask in zip(self.volumes["mr"], self.volumes.get("trusted", ()), strict=False):
             if mask is not None and mask.array().shape != mr.array().shape:
-                raise InputError(f"The trusted mask of {mr.name} lies on another grid than its MR. Register the pair again.")
+                raise InputError(
+                    f"The trusted mask of {mr.name} lies on another grid than its MR. Register the pair again."
+                )
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         view: dict[str, torch.Tensor] = {}

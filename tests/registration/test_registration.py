@@ -66,7 +66,9 @@ def test_the_registered_ct_shows_what_the_mr_shows(run):
     assert np.array_equal(np.asarray(mr.dataobj), np.asarray(source.dataobj))
     assert ct.get_data_dtype() == np.int16
     hounsfield = np.asarray(nibabel.as_closest_canonical(ct).dataobj)
-    trusted = np.asarray(nibabel.as_closest_canonical(nibabel.load(run / "out" / "anna" / "trusted.nii.gz")).dataobj) > 0
+    trusted = (
+        np.asarray(nibabel.as_closest_canonical(nibabel.load(run / "out" / "anna" / "trusted.nii.gz")).dataobj) > 0
+    )
     label = limbs.tissue(limbs.points())
     before, after = limbs.ct_of(limbs.tissue(MOTION(limbs.points()))) > 400, hounsfield > 400
     true = (label == 3) & (hounsfield > -1024)

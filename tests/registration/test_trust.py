@@ -29,7 +29,7 @@ def test_an_aligned_pair_passes_and_is_trusted_nearly_everywhere():
 def test_dark_cortex_is_the_share_of_bone_and_soft_tissue_pairs_with_darker_bone():
     hounsfield = limbs.ct_of(limbs.tissue(limbs.Motion((8, 0, 0))(limbs.points())))
     agreement, _, _ = _judged(hounsfield)
-    bone = BODY & (hounsfield > 400)
+    bone = BODY & (hounsfield > 600)
     distance = ndimage.distance_transform_edt(~bone, sampling=limbs.SPACING)
     near = BODY & (np.abs(hounsfield) < 150) & (distance >= 3) & (distance <= 10)
     rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import shutil
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,32 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from medical_gans.inference.cohort import (
-    CohortEvaluator,
-    Progress,
-    gone_if_interrupted,
-    keep_made_from,
-    known_made_from,
-    made_from,
-    timed,
-)
+from medical_gans.inference.cohort import CohortEvaluator, Progress, is_made_from, made_from, timed
 from medical_gans.io import Case, Volume, read_volume, save_volume
+from medical_gans.io.ownership import Origin, Source, remove_ours, sha256, source
 from medical_gans.io.writing import whole_file, whole_folder
-from medical_gans.report import Manifest, case_records, input_hashes, write_record
-from medical_gans.report.cases import CASES_FOLDER
-from medical_gans.report.manifest import sha256
+from medical_gans.report import CASES_FOLDER, Manifest, case_records, input_hashes, write_record
 from medical_gans.studies.registration.elastix import require_extra
 from medical_gans.studies.registration.pair import PairRegistration, RegisteredPair
 from medical_gans.studies.registration.pictures import CAPTION, registration_sheet, thumbnail
 from medical_gans.studies.registration.trust import Limits
 
 PAIRS_TABLE = "pairs.csv"
+_RUN = "mr_to_ct register"
 _MEANINGS = {
     "dark_cortex": "dense bone of the CT that is darker on the MR than the soft tissue near it (1 perfect, 0.5 chance)",
     "information": "mutual information in the body (nats)",
     "outside": "share of the MR's body in air on the CT",
     "unseen": "share of the MR's body that the CT does not cover",
-    "trusted": "share of the MR's body that is trusted",
+    "trusted": "share of the body within both views that is trusted",
     "folded": "share of the body where the deformation folds",
     "bone_ml": "dense bone on the CT in the body (ml)",
 }
@@ -106,10 +98,19 @@ class RegistrationEvaluator(CohortEvaluator):
             advice="Crop both images to the site.",
         )
 
+    names = (*CohortEvaluator.names, PAIRS_TABLE)
+
     def is_finished(self, case: Case) -> bool:
         """Whether the pair, or its refusal, lies in the output folder, made from the same by the same."""
-        known = known_made_from(self._pictures(case))
-        return known is not None and (self._pictures(case) / "case.json").is_file() and known == self._made_from(case)
+        facts, pictures = self._made_from(case), self.output_dir / CASES_FOLDER / case.name
+        if not is_made_from(pictures, facts):
+            return False
+        record = json.loads((pictures / "case.json").read_text(encoding="utf-8"))
+        return not record["metrics"].get("accepted") or is_made_from(self.output_dir / case.name, facts)
+
+    def sources(self, case: Case) -> list[Source]:
+        """The MR and the CT that a pair is made of."""
+        return [source(*(case.files or [case.mr]), detail=case.series_uid), source(case.ct)]
 
     def do_case(self, case: Case, on_progress: Progress) -> list[str]:
         """Register, judge and write a pair; a refused one leaves its pictures only.
@@ -126,29 +127,29 @@ class RegistrationEvaluator(CohortEvaluator):
             pair = self.registration(mr, ct, on_progress)
         refusals = pair.agreement.refusals(self.limits)
         warnings = [*mr.repairs, *ct.repairs, *(f"Refused. {sentence}" for sentence in refusals)]
-        place = self._pictures(case)
-        with gone_if_interrupted(place):
-            with timed(seconds, "pictures"):
-                place.mkdir(parents=True, exist_ok=True)
-                registration_sheet(pair, mr.array, mr.affine, place / "registration.png")
-                thumbnail(pair, mr.array, mr.affine, place / "thumbnail.png")
-            with timed(seconds, "write"):
-                folder = self.output_dir / case.name
-                if not refusals:
-                    self._keep(folder, mr, pair, made)
-                elif known_made_from(folder) is not None:
-                    shutil.rmtree(folder)  # a pair of an earlier run with other settings; training would take it
-            write_record(
-                self.output_dir,
-                case.name,
-                pictures={"registration": CAPTION},
-                tables={"registration": _table(pair, self.limits)},
-                metrics=_metrics(pair, accepted=not refusals),
-                warnings=warnings,
-                inputs=made["inputs"],
-                seconds=seconds,
-            )
-            keep_made_from(place, made)
+        origin = Origin(_RUN, self.sources(case), made)
+        with timed(seconds, "write"):
+            if refusals:  # a pair of an earlier run with other settings would be trained on
+                remove_ours(self.output_dir / case.name, _RUN)
+            else:
+                self._keep(case, mr, pair, origin)
+
+        def draw(place: Path) -> dict[str, str]:
+            registration_sheet(pair, mr.array, mr.affine, place / "registration.png")
+            thumbnail(pair, mr.array, mr.affine, place / "thumbnail.png")
+            return {"registration": CAPTION}
+
+        write_record(
+            self.output_dir,
+            case.name,
+            draw=draw,
+            tables={"registration": _table(pair, self.limits)},
+            metrics=_metrics(pair, accepted=not refusals),
+            warnings=warnings,
+            inputs=made["inputs"],
+            seconds=seconds,
+            origin=origin,
+        )
         return warnings
 
     def finish(self) -> None:
@@ -166,20 +167,15 @@ class RegistrationEvaluator(CohortEvaluator):
         if not accepted:
             self.manifest.add_warning("No pair was accepted, so there is nothing to train on.")
 
-    def _keep(self, folder: Path, mr: Volume, pair: RegisteredPair, made: Mapping[str, Any]) -> None:
-        with whole_folder(folder) as temporary:
-            save_volume(temporary / "mr.nii.gz", mr.array, mr.affine)
-            save_volume(temporary / "ct.nii.gz", pair.hounsfield, mr.affine)
-            save_volume(temporary / "mask.nii.gz", pair.mask, mr.affine)
-            save_volume(temporary / "trusted.nii.gz", pair.trusted, mr.affine)
-            keep_made_from(temporary, made)
+    def _keep(self, case: Case, mr: Volume, pair: RegisteredPair, origin: Origin) -> None:
+        images = {"mr": mr.array, "ct": pair.hounsfield, "mask": pair.mask, "trusted": pair.trusted}
+        with whole_folder(self.output_dir / case.name, origin) as folder:
+            for name, array in images.items():
+                save_volume(folder / f"{name}.nii.gz", array, mr.affine)
 
     def _made_from(self, case: Case) -> dict[str, Any]:
         inputs = input_hashes(*(case.files or [case.mr]), case.ct, dataset_dir=self.root)
         return made_from(self.weights, self.decisive, inputs)
-
-    def _pictures(self, case: Case) -> Path:
-        return self.output_dir / CASES_FOLDER / case.name
 
 
 def guide_by(load_generators: Callable[[], Any], synthesis: Callable[..., Any]) -> tuple[Sequence[Path], Callable]:
@@ -218,6 +214,7 @@ def _table(pair: RegisteredPair, limits: Limits) -> list[dict[str, str]]:
     bounds = {
         "dark_cortex": (limits.dark_cortex, True),
         "outside": (limits.outside, False),
+        "unseen": (limits.unseen, False),
         "trusted": (limits.trusted, True),
         "folded": (limits.folded, False),
     }

@@ -181,9 +181,7 @@ def _canonical(volume: Volume) -> Placed:
 
 def _stored(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
     """Back from canonical to the stored order of the axes."""
-    back = nibabel.orientations.ornt_transform(
-        nibabel.orientations.axcodes2ornt("RAS"), orientation
-    )
+    back = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), orientation)
     stored: np.ndarray = nibabel.apply_orientation(array, back)
     return stored
 

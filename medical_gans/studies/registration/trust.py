@@ -12,8 +12,10 @@ import numpy as np
 from scipy import ndimage
 from scipy.stats import rankdata
 
-DENSE_BONE_HU = 400.0
-"""Cortical bone: no fat, so dark in every MR sequence. Spongy bone below it holds marrow and may be bright."""
+DENSE_BONE_HU = 600.0
+"""Cortical bone: no fat, so dark in every MR sequence. Spongy bone below it holds marrow and may be bright, and so does the
+rim of cortex, where a CT blurs bone into marrow."""
+_BONE_HU = 250.0
 _SOFT_HU = (-150.0, 150.0)
 _AIR_HU = -300.0
 _NEAR_MM = (3.0, 10.0)  # from dense bone, soft tissue that it is compared with
@@ -31,13 +33,15 @@ class Limits:
     Attributes:
         dark_cortex: least `Agreement.dark_cortex`.
         outside: largest share of the MR's body that lies outside the body on the CT, within the CT's view.
-        trusted: least share of the MR's body that is trusted.
+        unseen: largest share of the MR's body that the CT does not cover.
+        trusted: least share of the body within both views that is trusted.
         folded: largest share of the body where the deformation folds.
     """
 
-    dark_cortex: float = 0.8
+    dark_cortex: float = 0.7
     outside: float = 0.08
-    trusted: float = 0.5
+    unseen: float = 0.5
+    trusted: float = 0.85
     folded: float = 0.001
 
 
@@ -51,7 +55,7 @@ class Agreement:
         information: mutual information of the two in the body, nats.
         outside: share of the MR's body, within the CT's view, where the CT shows air.
         unseen: share of the MR's body that the CT does not cover.
-        trusted: share of the MR's body that is trusted.
+        trusted: share of the body within both views that is trusted.
         folded: share of the body where the deformation folds.
         bone_ml: dense bone on the registered CT in the body, ml.
     """
@@ -76,9 +80,13 @@ class Agreement:
             reasons.append(
                 f"{self.outside:.0%} of the body on the MR lies in air on the CT; {limits.outside:.0%} is allowed."
             )
+        if self.unseen > limits.unseen:
+            reasons.append(
+                f"The CT does not cover {self.unseen:.0%} of the body on the MR; {limits.unseen:.0%} is allowed."
+            )
         if self.trusted < limits.trusted:
             reasons.append(
-                f"Only {self.trusted:.0%} of the body on the MR can be trusted ({self.unseen:.0%} is not on the CT); "
+                f"MR and CT tell the same story in only {self.trusted:.0%} of the body that both show; "
                 f"{limits.trusted:.0%} is needed."
             )
         if self.folded > limits.folded:
@@ -127,7 +135,7 @@ def judge(
             information=float(_information(mr, hounsfield, mask)),
             outside=1 - float(seen.sum()) / max(int(mask.sum()), 1),
             unseen=1 - float(mask.sum()) / inside,
-            trusted=float(trusted.sum()) / inside,
+            trusted=float(trusted.sum()) / max(int(mask.sum()), 1),
             folded=0.0 if volume_change is None else float((volume_change <= 0)[mask].mean()) if mask.any() else 1.0,
             bone_ml=float(bone.sum()) * float(np.prod(spacing)) / 1000,
         ),
@@ -164,13 +172,24 @@ def _dark_cortex(
     return float(1 - brighter)
 
 
+def _marrow(hounsfield: np.ndarray) -> np.ndarray:
+    """What bone encloses in an axial slice: as bright as fat on the MR, but not as low in HU."""
+    bone = hounsfield > _BONE_HU
+    filled = [ndimage.binary_fill_holes(bone[:, :, k]) for k in range(bone.shape[2])]
+    return np.stack(filled, -1) & ~bone
+
+
 def _joint(mr: np.ndarray, hounsfield: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Classes of both images in the mask, and their joint probability."""
+    """Classes of both images in the mask, those of HU with one more for marrow, and their joint probability."""
     edges = np.unique(np.quantile(mr[mask], np.linspace(0, 1, _MR_CLASSES + 1)[1:-1]))
+    last = len(_HOUNSFIELD_EDGES) + 1
     first, second = np.digitize(mr[mask], edges), np.digitize(hounsfield[mask], _HOUNSFIELD_EDGES)
-    joint = np.zeros((len(edges) + 1, len(_HOUNSFIELD_EDGES) + 1))
+    second = np.where(_marrow(hounsfield)[mask], last, second)
+    joint = np.zeros((len(edges) + 1, last + 1))
     np.add.at(joint, (first, second), 1)
-    joint = ndimage.gaussian_filter(joint, 0.7, mode="nearest")
+    # neighbouring intensities count for each other, but marrow has no neighbour in HU
+    joint[:, :last] = ndimage.gaussian_filter(joint[:, :last], 0.7, mode="nearest")
+    joint[:, last] = ndimage.gaussian_filter1d(joint[:, last], 0.7, mode="nearest")
     return first, second, joint / joint.sum()
 
 
