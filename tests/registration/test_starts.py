@@ -1,8 +1,8 @@
 """Where registration begins: the right place is found among wrong bones."""
 
-from registration import limbs
 import numpy as np
 import pytest
+from registration import limbs
 from scipy import ndimage
 from sklearn.metrics import mutual_info_score
 

@@ -1,8 +1,8 @@
 """Bad registrations are refused, and a pair is trusted only where MR and CT tell the same story."""
 
-from registration import limbs
 import numpy as np
 import pytest
+from registration import limbs
 from scipy import ndimage
 
 from medical_gans.studies.registration.trust import Limits, jacobian_determinant, judge
