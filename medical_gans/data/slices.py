@@ -64,7 +64,7 @@ def prepare_volume(
 
     Args:
         case: where the files are.
-        kind: ``"mr"``, ``"ct"``, or ``"trusted"`` for the mask of a registered pair, which becomes 1 inside and -1 outside.
+        kind: ``"mr"``, ``"ct"``, or ``"trusted"`` for the mask of a registered pair: 1 inside, -1 outside.
         spacing: wanted voxel size along the canonical axes in mm; None keeps an axis.
         cache_dir: folder for the prepared arrays; an array already there for the same file and settings is used.
         plane: plane whose slices are listed.
@@ -143,8 +143,8 @@ class TranslationViews(EpochViews):
         augmentation: arguments of `transforms.translation_augmentation`.
 
     Yields:
-        ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1]; with trusted pairs also ``"trusted"``, 1 where the
-        CT may teach and -1 where not.
+        ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1]; with trusted pairs also ``"trusted"``,
+        1 where the CT may teach and -1 where not.
 
     Raises:
         InputError: one of the two lists is empty, or a pair lies on two grids.

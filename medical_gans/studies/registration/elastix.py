@@ -1,4 +1,4 @@
-"""Registration by elastix (Klein et al. 2010), of the extra `register`: from images and a start to where each voxel lies.
+"""Registration by elastix (Klein et al. 2010), of the extra `register`: from images to where each voxel lies.
 
 Everything is in RAS mm here; elastix counts in LPS.
 """

@@ -12,9 +12,9 @@ from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, Window, r
 from medical_gans.studies.registration.pair import RegisteredPair
 
 CAPTION = (
-    "Two axial planes, one coronal, one sagittal. Squares of MR and CT: edges that break at a square are off. Orange: bone "
-    "of the CT (above 250 HU) on the MR, which should cover what is dark there. Trusted: green; in the body but not "
-    "trusted: red. Moved: mm between where the scanners put a voxel's content and where it was found."
+    "Two axial planes, one coronal, one sagittal. Squares of MR and CT: edges that break at a square are off. Orange: "
+    "bone of the CT (above 250 HU) on the MR, which should cover what is dark there. Green: trusted; red: in the body "
+    "and not trusted. Moved: mm between where the scanners put a voxel's content and where it was found."
 )
 _CT_WINDOW = Window(50, 500)
 _BONE_HU = 250

@@ -1,8 +1,8 @@
 """Where a registration begins: all translations and some rotations, judged by mutual information at once.
 
-An optimiser that begins beside the wrong bone stays there. Whole crops of MR and CT differ by more than a bone is wide, so
-every shift within reach is tried first, on coarse classes of tissue: the joint histogram of two label images at all shifts
-is a set of cross-correlations, which the fast Fourier transform gives together (Öfverstedt, Lindblad and Sladoje 2022).
+An optimiser that begins beside the wrong bone stays there, and MR and CT may differ by more than a bone is wide. So
+every shift within reach is tried first, on coarse classes of tissue: the joint histogram of two label images at all
+shifts is a set of cross-correlations, which fast Fourier transforms give (Öfverstedt, Lindblad and Sladoje 2022).
 """
 
 from __future__ import annotations

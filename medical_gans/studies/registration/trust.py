@@ -1,6 +1,6 @@
 """How far a registered pair can be trusted: figures, a verdict, and a mask for training.
 
-Nothing here knows how the pair was registered, and no synthetic CT is asked, since it errs where training is needed most.
+Nothing here knows how the pair was registered, and no synthetic CT is asked: it errs where training is needed most.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from scipy import ndimage
 from scipy.stats import rankdata
 
 DENSE_BONE_HU = 600.0
-"""Cortical bone: no fat, so dark in every MR sequence. Spongy bone below it holds marrow and may be bright, and so does the
-rim of cortex, where a CT blurs bone into marrow."""
+"""Cortical bone: no fat, so dark in every MR sequence. Spongy bone below it holds marrow and may be bright, and so
+does the rim of cortex, where a CT blurs bone into marrow."""
 _BONE_HU = 250.0
 _SOFT_HU = (-150.0, 150.0)
 _AIR_HU = -300.0
@@ -50,8 +50,8 @@ class Agreement:
     """How well a CT lies on its MR.
 
     Attributes:
-        dark_cortex: probability that a voxel of dense bone is darker on the MR than a voxel of the soft tissue near it;
-            1 where all cortex of the CT lies on dark, 0.5 by chance. None where the CT shows under 0.5 ml of dense bone.
+        dark_cortex: probability that a voxel of dense bone is darker on the MR than a voxel of soft tissue near it: 1
+            where all cortex of the CT lies on dark, 0.5 by chance. None where the CT shows under 0.5 ml of it.
         information: mutual information of the two in the body, nats.
         outside: share of the MR's body, within the CT's view, where the CT shows air.
         unseen: share of the MR's body that the CT does not cover.
@@ -116,9 +116,9 @@ def judge(
         volume_change: determinant of the deformation's Jacobian; None for a rigid motion.
 
     Returns:
-        Figures; the body within both views; and where the pair is trusted. In the body that is where MR and CT tell the
-        same story: around each voxel the pairs of intensities are more frequent than chance, and volume is not stretched
-        beyond belief. Outside the body it is where both show air.
+        Figures; the body within both views; and where the pair is trusted. In the body that is where MR and CT tell
+        the same story: around each voxel the pairs of intensities are more frequent than chance, and volume is not
+        stretched beyond belief. Outside the body it is where both show air.
     """
     mask = body & view
     seen = mask & (hounsfield > _AIR_HU)
