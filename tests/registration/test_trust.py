@@ -26,6 +26,15 @@ def test_an_aligned_pair_passes_and_is_trusted_nearly_everywhere():
     assert trusted[LABEL == 0].mean() > 0.95, "air that both show teaches too"
 
 
+@pytest.mark.parametrize("level", [1.0, 0.4])
+def test_the_lead_of_bone_over_its_surroundings_does_not_need_a_strong_contrast(level):
+    faint = np.where(LABEL == 3, MR + level * 60, MR)
+    right, _, _ = judge(faint, limbs.ct_of(LABEL), BODY, BODY | True, limbs.SPACING)
+    moved = limbs.ct_of(limbs.tissue(limbs.Motion((9, 0, 0))(limbs.points())))
+    wrong, _, _ = judge(faint, moved, BODY, BODY | True, limbs.SPACING)
+    assert right.cortex_lead > 0.2 and wrong.cortex_lead < 0.1
+
+
 def test_dark_cortex_is_the_share_of_bone_and_soft_tissue_pairs_with_darker_bone():
     hounsfield = limbs.ct_of(limbs.tissue(limbs.Motion((8, 0, 0))(limbs.points())))
     agreement, _, _ = _judged(hounsfield)

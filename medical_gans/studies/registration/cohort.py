@@ -25,6 +25,7 @@ PAIRS_TABLE = "pairs.csv"
 _RUN = "mr_to_ct register"
 _MEANINGS = {
     "dark_cortex": "dense bone of the CT that is darker on the MR than the soft tissue near it (1 perfect, 0.5 chance)",
+    "cortex_lead": "the same minus its median with the CT 8 mm beside",
     "information": "mutual information in the body (nats)",
     "outside": "share of the MR's body in air on the CT",
     "unseen": "share of the MR's body that the CT does not cover",
@@ -198,6 +199,8 @@ def _metrics(pair: RegisteredPair, accepted: bool) -> dict[str, float]:
         "accepted": float(accepted),
         "dark_cortex_before": pair.before_agreement.dark_cortex,
         "dark_cortex": pair.agreement.dark_cortex,
+        "cortex_lead_before": pair.before_agreement.cortex_lead,
+        "cortex_lead": pair.agreement.cortex_lead,
         "information_before": pair.before_agreement.information,
         "information": pair.agreement.information,
         "outside": pair.agreement.outside,
@@ -212,7 +215,7 @@ def _metrics(pair: RegisteredPair, accepted: bool) -> dict[str, float]:
 def _table(pair: RegisteredPair, limits: Limits) -> list[dict[str, str]]:
     """Figures before and after, with their limits and a light for those that decide."""
     bounds = {
-        "dark_cortex": (limits.dark_cortex, True),
+        "cortex_lead": (limits.cortex_lead, True),
         "outside": (limits.outside, False),
         "unseen": (limits.unseen, False),
         "trusted": (limits.trusted, True),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy import ndimage
@@ -20,6 +21,8 @@ _SOFT_HU = (-150.0, 150.0)
 _AIR_HU = -300.0
 _NEAR_MM = (3.0, 10.0)  # from dense bone, soft tissue that it is compared with
 _LEAST_BONE_ML = 0.5
+_BESIDE_MM = 8.0  # a shift at which cortex no longer lies on cortex
+_DRAWN = 4000  # voxels of bone, and as many of soft tissue: a probability to within 0.01
 _BLUR_MM = 5.0
 _MR_CLASSES = 24
 _HOUNSFIELD_EDGES = (-500, -150, -110, -80, -50, -20, 0, 20, 40, 60, 80, 120, 180, 250, 400, 700)
@@ -31,14 +34,14 @@ class Limits:
     """What a pair must reach.
 
     Attributes:
-        dark_cortex: least `Agreement.dark_cortex`.
+        cortex_lead: least `Agreement.cortex_lead`.
         outside: largest share of the MR's body that lies outside the body on the CT, within the CT's view.
         unseen: largest share of the MR's body that the CT does not cover.
         trusted: least share of the body within both views that is trusted.
         folded: largest share of the body where the deformation folds.
     """
 
-    dark_cortex: float = 0.7
+    cortex_lead: float = 0.1
     outside: float = 0.08
     unseen: float = 0.5
     trusted: float = 0.85
@@ -52,6 +55,8 @@ class Agreement:
     Attributes:
         dark_cortex: probability that a voxel of dense bone is darker on the MR than a voxel of soft tissue near it: 1
             where all cortex of the CT lies on dark, 0.5 by chance. None where the CT shows under 0.5 ml of it.
+        cortex_lead: `dark_cortex` minus the median of its values with the CT shifted by 8 mm along each axis, both ways:
+            how much better the bone lies than beside it, whatever the contrast of the MR. None as above.
         information: mutual information of the two in the body, nats.
         outside: share of the MR's body, within the CT's view, where the CT shows air.
         unseen: share of the MR's body that the CT does not cover.
@@ -61,6 +66,7 @@ class Agreement:
     """
 
     dark_cortex: float | None
+    cortex_lead: float | None
     information: float
     outside: float
     unseen: float
@@ -71,10 +77,10 @@ class Agreement:
     def refusals(self, limits: Limits) -> list[str]:
         """Why the pair is of no use for training, as sentences; none where it is."""
         reasons = []
-        if self.dark_cortex is not None and self.dark_cortex < limits.dark_cortex:
+        if self.cortex_lead is not None and self.cortex_lead < limits.cortex_lead:
             reasons.append(
-                f"Bone of the CT does not lie on the dark cortex of the MR: {self.dark_cortex:.2f}, where 1 is "
-                f"perfect, 0.5 is chance and {limits.dark_cortex:g} is needed."
+                f"Bone of the CT does not lie on the dark cortex of the MR: it lies better by {self.cortex_lead:.2f} "
+                f"than 8 mm beside, and {limits.cortex_lead:g} is needed."
             )
         if self.outside > limits.outside:
             reasons.append(
@@ -129,9 +135,11 @@ def judge(
     trusted = ndimage.binary_opening(trusted, iterations=1)
     inside = max(int(body.sum()), 1)
     bone = mask & (hounsfield > DENSE_BONE_HU)
+    dark, lead = _dark_cortex(mr, hounsfield, bone, mask, spacing)
     return (
         Agreement(
-            dark_cortex=_dark_cortex(mr, hounsfield, bone, mask, spacing),
+            dark_cortex=dark,
+            cortex_lead=lead,
             information=float(_information(mr, hounsfield, mask)),
             outside=1 - float(seen.sum()) / max(int(mask.sum()), 1),
             unseen=1 - float(mask.sum()) / inside,
@@ -158,18 +166,34 @@ def jacobian_determinant(points: np.ndarray, spacing: Sequence[float]) -> np.nda
 
 def _dark_cortex(
     mr: np.ndarray, hounsfield: np.ndarray, bone: np.ndarray, mask: np.ndarray, spacing: Sequence[float]
-) -> float | None:
+) -> tuple[float | None, float | None]:
+    """`Agreement.dark_cortex` and `Agreement.cortex_lead`, from voxels drawn with a fixed seed."""
     if bone.sum() * np.prod(spacing) / 1000 < _LEAST_BONE_ML:
-        return None
+        return None, None
     distance = ndimage.distance_transform_edt(~bone, sampling=spacing)
     soft = (hounsfield > _SOFT_HU[0]) & (hounsfield < _SOFT_HU[1])
     near = mask & soft & (distance >= _NEAR_MM[0]) & (distance <= _NEAR_MM[1])
     if not near.any():
-        return None
-    ranks = rankdata(np.concatenate([mr[bone], mr[near]]))
-    n, m = int(bone.sum()), int(near.sum())
-    brighter = (ranks[:n].sum() - n * (n + 1) / 2) / (n * m)
-    return float(1 - brighter)
+        return None, None
+    rng = np.random.default_rng(0)
+    cortex, around = (rng.permutation(np.argwhere(where))[:_DRAWN] for where in (bone, near))
+    here = _share_darker(mr, cortex, around)
+    beside = []
+    for axis, sign in product(range(3), (-1, 1)):
+        shift = np.zeros(3, dtype=int)
+        shift[axis] = sign * max(1, round(_BESIDE_MM / spacing[axis]))
+        beside.append(_share_darker(mr, cortex + shift, around + shift))
+    return here, here - float(np.median(beside))
+
+
+def _share_darker(mr: np.ndarray, cortex: np.ndarray, around: np.ndarray) -> float:
+    """Probability that a voxel of the first list is darker than one of the second; 0.5 where one list is empty."""
+    dark, other = (mr[tuple(p[((p >= 0) & (p < mr.shape)).all(1)].T)] for p in (cortex, around))
+    if not len(dark) or not len(other):
+        return 0.5
+    ranks = rankdata(np.concatenate([dark, other]))
+    n, m = len(dark), len(other)
+    return float(1 - (ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def _marrow(hounsfield: np.ndarray) -> np.ndarray:
