@@ -44,7 +44,7 @@ class Limits:
     cortex_lead: float = 0.1
     outside: float = 0.08
     unseen: float = 0.5
-    trusted: float = 0.85
+    trusted: float = 0.8
     folded: float = 0.001
 
 
@@ -55,8 +55,8 @@ class Agreement:
     Attributes:
         dark_cortex: probability that a voxel of dense bone is darker on the MR than a voxel of soft tissue near it: 1
             where all cortex of the CT lies on dark, 0.5 by chance. None where the CT shows under 0.5 ml of it.
-        cortex_lead: `dark_cortex` minus the median of its values with the CT shifted by 8 mm along each axis, both ways:
-            how much better the bone lies than beside it, whatever the contrast of the MR. None as above.
+        cortex_lead: `dark_cortex` minus the median of its values with the CT shifted by 8 mm along each axis, both
+            ways: how much better the bone lies than beside it, whatever the contrast of the MR. None as above.
         information: mutual information of the two in the body, nats.
         outside: share of the MR's body, within the CT's view, where the CT shows air.
         unseen: share of the MR's body that the CT does not cover.
