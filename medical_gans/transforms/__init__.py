@@ -14,7 +14,9 @@ from medical_gans.transforms.intensity import (
     unit_to_window,
     window_to_unit,
 )
-from medical_gans.transforms.painting import CtTissues, Painter, RandomFields, Window, label_tissues
+from medical_gans.transforms.painting import Painter
+from medical_gans.transforms.random_fields import RandomFields, Window
+from medical_gans.transforms.tissues import CtTissues, label_tissues
 
 __all__ = [
     "AIR_HU",

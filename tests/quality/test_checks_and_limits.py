@@ -49,17 +49,26 @@ def test_lights_change_above_their_limits(value, light):
     assert upper_light(value, 2, 5) == light
 
 
-def test_the_worst_light_counts_and_what_was_not_judged_does_not():
-    def check(light: str) -> Check:
-        return Check("x", light, "")
+def test_the_worst_light_counts_and_what_was_not_judged_is_never_green():
+    def check(light: str, needed: bool = True) -> Check:
+        return Check("x", light, "", needed=needed)
 
     assert worst([check(GREEN), check(GREY), check(AMBER)]) == AMBER
+    assert worst([check(GREEN), check(GREY), check(RED)]) == RED
     assert worst([check(AMBER), check(RED)]) == RED
+    assert worst([check(GREEN), check(GREY)]) == GREY, "green would say that all is well"
+    assert worst([check(GREEN), check(GREY, needed=False)]) == GREEN
     assert worst([check(GREY)]) == GREY and worst([]) == GREY
 
 
 def test_limits_come_back_as_they_were_written(tmp_path):
-    written = limits(realism=[0.02, 0.1], patch_score=0.3, cut_cm=[0.0, 12.5], notes=["26 patients"])
+    written = limits(
+        realism=[0.02, 0.1],
+        patch_score=0.3,
+        cut_cm=[0.0, 12.5],
+        notes=["26 patients"],
+        vault={"vault_closed": [0.9, 0.98, 1.0, 1.0]},
+    )
     assert QualityLimits.read(written.save(tmp_path / "x_quality.json")) == written
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from medical_gans.checks.quality import QualityGate, RealismCritic, load_gate, measure_limits
+from medical_gans.checks.quality import QualityGate, QualityLimits, RealismCritic, load_gate, measure_limits
 from medical_gans.checks.quality.pictures import coloured
+from medical_gans.checks.quality.vault import VAULT_LIMITS
 from medical_gans.errors import InputError
 from medical_gans.inference.synthesis import CaseEvaluator, SliceSynthesis
 from medical_gans.io import Volume, find_cases, save_volume
@@ -19,6 +20,8 @@ from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.phantom import write_dataset
 from medical_gans.report.views import CaseVolumes
 from medical_gans.training.checkpoints import WeightsCard, save_weights
+
+VAULT = ("skull", "bone in the brain", "brain")
 
 
 class LocalMean(nn.Module):
@@ -195,3 +198,33 @@ def test_the_table_is_on_the_page_of_an_inference_and_never_says_safe(tmp_path, 
     record = json.loads((out / "report" / "anna" / "case.json").read_text())
     assert record["seconds"]["checks"] > 0
     assert any(sentence.startswith("Check of") for sentence in record["warnings"])
+
+
+def test_a_head_is_red_where_bone_lies_in_the_brain_or_the_skull_is_open():
+    axes = [np.arange(100) * 2.0 - 100.0] * 3
+    radius = np.sqrt(sum(a**2 for a in np.meshgrid(*axes, indexing="ij")))
+    ct = np.where(radius < 60, 30.0, np.where(radius < 68, 1150.0, np.where(radius < 75, 30.0, -1024.0)))
+    brain = radius < 60
+    ct[brain] += np.random.default_rng(0).normal(0, 8, brain.sum())
+    mr = Volume(np.where(radius < 75, 400.0, 0.0), np.diag([2.0, 2.0, 2.0, 1.0]), "head.nii.gz")
+    limits = QualityLimits("head", {}, [0.0] * 9, np.eye(9).tolist(), [99.0, 99.0], [99.0], vault=VAULT_LIMITS)
+    gate = QualityGate(limits)
+
+    def vault(hounsfield):
+        checks = gate(mr, hounsfield).checks
+        return {check.name: check.light for check in checks if check.name.split(":")[0] in VAULT}
+
+    assert vault(ct) == dict.fromkeys(vault(ct), "green")
+    assert len(vault(ct)) == len(VAULT_LIMITS)
+    assert vault(np.where(radius < 15, 600, ct))["bone in the brain"] == "red"
+    assert (
+        vault(np.where((radius > 55) & (radius < 75) & (np.indices(ct.shape)[2] > 75), 30, ct))["skull: closed"]
+        == "red"
+    )
+    assert vault(np.where(brain, 30, ct))["brain: spread of HU"] == "red", "flat"
+    verdict = gate(mr, np.where(radius < 15, 600, ct))
+    assert verdict.light == "red" and any("bone in the brain is red" in sentence for sentence in verdict.warnings())
+    assert gate(mr, ct).light == "not judged", "no critic: realism could not be judged"
+    low = Volume(mr.array[:, :, :80], mr.affine, mr.source)
+    cut = [check.light for check in gate(low, ct[:, :, :80]).checks if check.name.split(":")[0] in VAULT]
+    assert cut == ["not judged"] * len(VAULT_LIMITS)

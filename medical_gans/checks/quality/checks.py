@@ -22,6 +22,7 @@ class Check:
         found: figure with its unit.
         limit: where amber and red begin; empty where nothing was judged.
         advice: what to look at, where the light is amber or red.
+        needed: False for what may stay unjudged without leaving a doubt.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Check:
     found: str
     limit: str = ""
     advice: str = ""
+    needed: bool = True
 
     def row(self) -> dict[str, str]:
         """For the table of the report."""
@@ -45,6 +47,6 @@ def upper_light(value: float, amber: float, red: float) -> str:
 
 
 def worst(checks: Sequence[Check]) -> str:
-    """The light of all checks together; what was not judged does not count."""
-    lights = {check.light for check in checks}
-    return next((light for light in (RED, AMBER, GREEN) if light in lights), GREY)
+    """The light of all checks together; it is green only where every check that is needed could judge."""
+    lights = {check.light for check in checks if check.needed or check.light != GREY}
+    return next((light for light in (RED, AMBER, GREY, GREEN) if light in lights), GREY)

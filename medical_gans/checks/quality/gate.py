@@ -24,6 +24,7 @@ from medical_gans.checks.quality.measures import (
 )
 from medical_gans.checks.quality.pictures import realism_sheet
 from medical_gans.checks.quality.realism import RealismCritic, RealismMap
+from medical_gans.checks.quality.vault import vault_checks
 from medical_gans.io import Volume
 from medical_gans.report.views import CaseVolumes
 from medical_gans.transforms import body_mask
@@ -61,7 +62,9 @@ class Verdict:
 
     def tables(self) -> dict[str, list[dict[str, str]]]:
         """For the report: rows of text by heading."""
-        return {f"{MEANING} All together: {self.light}.": [check.row() for check in self.checks]}
+        unjudged = sum(check.light == GREY for check in self.checks)
+        judged = f" ({unjudged} of {len(self.checks)} checks could not be judged)" if unjudged else ""
+        return {f"{MEANING} All together: {self.light}{judged}.": [check.row() for check in self.checks]}
 
     def pictures(self) -> dict[str, tuple[Draw, str]]:
         """For the report: how to draw, and a caption, by name."""
@@ -126,6 +129,7 @@ class QualityGate:
             self._voids(source, body, spacing),
             _uncertainty(spread, body),
             self._realism(realism),
+            *vault_checks(synthetic, outline, spacing, self.limits.vault if self.limits else {}),
         ]
         judged = self.limits is not None and bool(self.limits.realism)
         return Verdict(checks, realism if judged else None, self.limits.patch_score if self.limits else 0.0)
@@ -157,7 +161,7 @@ class QualityGate:
             usual = self.limits.tissue.get(name) if self.limits else None
             value = found.get(name)
             if value is None:
-                yield Check(title, GREY, "there is none")
+                yield Check(title, GREY, "there is none", needed=self.limits is None)
             elif usual is None:
                 yield Check(title, GREY, _shown(value, kind))
             else:
@@ -212,7 +216,7 @@ class QualityGate:
 def _uncertainty(standard_deviation: np.ndarray | None, body: np.ndarray) -> Check:
     name = "uncertainty"
     if standard_deviation is None:
-        return Check(name, GREY, "one estimate only; set flips, several planes or weights")
+        return Check(name, GREY, "one estimate only; set flips, several planes or weights", needed=False)
     mean, high = uncertainty_figures(standard_deviation, body)
     found = f"mean {mean:.0f} HU in the body, {high:.1%} above 100 HU"
     limit = f"amber {_SPREAD_HU[0]:g}, red {_SPREAD_HU[1]:g} HU"

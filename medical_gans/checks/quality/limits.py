@@ -70,6 +70,7 @@ class QualityLimits:
         slice_precision: inverse of their covariance.
         slice_distance: Mahalanobis distances that 95 % and 99.8 % of the training slices do not exceed.
         void_ml: largest signal void of each training MR in ml.
+        vault: [red, amber, amber, red] of each figure of `metrics.vault.Vault`; empty for sites without a skull.
         cut_cm: outline that the sides of the picture cut in each training MR, cm per slice; empty where not measured.
         realism: shares of unusual patches per real CT, that 95 % and all of them do not exceed; empty without a critic.
         patch_score: score that 1 % of the patches of real CT fall below.
@@ -85,6 +86,7 @@ class QualityLimits:
     patch_score: float = 0.0
     cut_cm: Sequence[float] = ()
     notes: Sequence[str] = field(default_factory=tuple)
+    vault: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         """Write as JSON.

@@ -11,6 +11,7 @@ from scipy import ndimage
 from medical_gans.checks.quality.limits import QualityLimits, Usual
 from medical_gans.checks.quality.measures import cut_outline, largest_void, mahalanobis, slice_quantiles, tissue_figures
 from medical_gans.checks.quality.realism import RealismCritic
+from medical_gans.checks.quality.vault import VAULT_LIMITS
 from medical_gans.errors import InputError
 from medical_gans.io import Case, Volume, read_mask, read_volume
 from medical_gans.transforms import body_mask
@@ -27,6 +28,7 @@ def measure_limits(
     *,
     denoise: int = 0,
     notes: Sequence[str] = (),
+    vault: bool = False,
 ) -> QualityLimits:
     """Measure training cases: HU of those with CT, intensities of those with MR.
 
@@ -38,6 +40,7 @@ def measure_limits(
         critic: to score the CT; None leaves realism out.
         denoise: voxels of an in-plane median filter on the CT, as in training; 0 keeps their noise.
         notes: kept with the limits.
+        vault: judge the skull, by `vault.VAULT_LIMITS`.
 
     Raises:
         InputError: fewer than three CT or three MR, or a file cannot be read.
@@ -80,6 +83,7 @@ def measure_limits(
         patch_score=patch_score,
         cut_cm=[round(cut, 2) for cut in cuts],
         notes=list(notes),
+        vault={name: list(ends) for name, ends in VAULT_LIMITS.items()} if vault else {},
     )
 
 
