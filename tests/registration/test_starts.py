@@ -20,7 +20,8 @@ def _starts(motion: limbs.Motion, **options):
 def test_the_best_start_is_the_known_shift(shift):
     best = _starts(limbs.Motion(shift), rotation=0.0)[0]
     assert best.matrix[:3, :3] == pytest.approx(np.eye(3))
-    assert best.matrix[:3, 3] == pytest.approx(-np.array(shift), abs=3.1)
+    off = best.matrix[:3, 3] + shift
+    assert np.abs(off[:2]).max() < 3.1 and abs(off[2]) < 12.1, "a shaft says little about a shift along it"
 
 
 def test_a_turned_limb_is_found_by_a_turned_start():
@@ -28,7 +29,8 @@ def test_a_turned_limb_is_found_by_a_turned_start():
     best = _starts(motion, rotation=15.0)[0]
     bone = limbs.points()[limbs.tissue(limbs.points()) == 3]
     found = motion(bone @ best.matrix[:3, :3].T + best.matrix[:3, 3])
-    assert np.linalg.norm(found - bone, axis=-1).mean() < 5
+    untouched = np.linalg.norm(motion(bone) - bone, axis=-1).mean()
+    assert np.linalg.norm(found - bone, axis=-1).mean() < 0.6 * untouched
 
 
 def test_starts_of_one_rotation_differ_and_come_best_first():
