@@ -1,13 +1,13 @@
 """How exactly `mr_to_ct register` finds a known motion: registered pairs, whose CT is turned, shifted and deformed.
 
-    python benchmarks/registration.py --dataset_dir PAIRS [--deformation 3] [--seed 0] [--guide weights.pt]
+    python benchmarks/registration.py --dataset_dir PAIRS [--deformation 3] [--seed 0]
 
 Prints for each pair the error in mm at dense bone and in the body, across and along the foot-head axis, and the Dice of
 bone above 250 HU, before and after. PAIRS holds pairs that lie on each other.
 """
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import fire
 import nibabel
@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from medical_gans.io import Volume, find_cases, read_volume
-from medical_gans.studies.registration import PairRegistration, Schedule, guide_by
+from medical_gans.studies.registration import PairRegistration, Schedule
 from medical_gans.studies.registration.elastix import Placed, positions
 from medical_gans.studies.registration.pair import resampled
 
@@ -63,9 +63,7 @@ class Recorded(PairRegistration):
         return super()._judge(fixed, moving, body, where)
 
 
-def main(
-    dataset_dir: str, shift: float = 12.0, turn: float = 7.0, deformation: float = 3.0, seed: int = 0, guide: str = ""
-) -> None:
+def main(dataset_dir: str, shift: float = 12.0, turn: float = 7.0, deformation: float = 3.0, seed: int = 0) -> None:
     for case in find_cases(dataset_dir, required=("mr", "ct")):
         mr, ct = read_volume(case.mr), read_volume(case.ct)
         true = nibabel.as_closest_canonical(nibabel.Nifti1Image(ct.array.astype(np.float32), ct.affine))
@@ -81,15 +79,6 @@ def main(
         )
         moved, _ = resampled(hounsfield, inside @ true.affine[:3, :3].T + true.affine[:3, 3])
         register = Recorded(schedule=Schedule())
-        if guide:
-            from medical_gans.inference.synthesis import SliceSynthesis, load_generators
-            from medical_gans.networks import ResnetGenerator
-
-            made_by = guide_by(
-                lambda: load_generators(ResnetGenerator(), guide),
-                lambda generators, **rest: SliceSynthesis(generators, uncertainty=False, **rest),
-            )
-            register = replace(register, guide=made_by[1])
         begin = time.process_time()
         pair = register(mr, Volume(moved, grid, case.ct))
         seconds = time.process_time() - begin

@@ -25,7 +25,7 @@ from bundle_recipes import RECIPES, STAGES, Recipe  # noqa: E402
 
 from medical_gans.errors import InputError, UserError  # noqa: E402
 from medical_gans.io.ownership import Origin, check_replaceable  # noqa: E402
-from medical_gans.io.writing import check_writable, whole_file, whole_folder  # noqa: E402
+from medical_gans.io.writing import check_writable, prepare_output, whole_file, whole_folder  # noqa: E402
 
 PAGES = Path(__file__).resolve().parent
 
@@ -168,6 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _zipped(folder: Path) -> Path:
     version = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
     archive = folder.with_name(f"{folder.name}_v{version}.zip")
+    prepare_output(folder.parent, Origin("assembly of bundles"), [archive.name])
     with whole_file(archive) as temporary:
         zip_folder(folder, temporary)
     return archive

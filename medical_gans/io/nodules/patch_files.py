@@ -1,4 +1,7 @@
-"""One patch as a NIfTI file, in an orientation in which viewers show it as it was in the CT."""
+"""Patches as NIfTI files, in an orientation in which viewers show them as they were in the CT.
+
+One by one, or all that an inference run of lung_nodule left: nodules, and their classes in ``samples.csv``.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from medical_gans.errors import InputError
 from medical_gans.io.grid import check_spacing
+from medical_gans.io.tables import read_table
 from medical_gans.io.volumes import save_volume
 
 
@@ -65,3 +70,35 @@ def read_patch(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[float, .
     patch = array.transpose(1, 0, 2)
     column, row, thickness = (float(edge) for edge in spacing)
     return (patch[..., 0], (row, column)) if patch.shape[2] == 1 else (patch, (row, column, thickness))
+
+
+_TABLE = "samples.csv"
+
+
+def read_samples_table(folder: str | Path) -> list[dict[str, str]]:
+    """The rows of the table: ``file`` (below the folder), ``class``, and more.
+
+    Raises:
+        InputError: there is no table, or it lists no nodules.
+    """
+    table = Path(folder) / _TABLE
+    if not table.is_file():
+        raise InputError(f"{folder} holds no {_TABLE}. Give the output_dir of lung_nodule inference.")
+    what = "It lists nodules with file and class, as lung_nodule inference writes it."
+    rows = read_table(table, ("file", "class"), what)
+    if not rows:
+        raise InputError(f"{table} lists no nodules with file and class. Run lung_nodule inference again.")
+    return [dict(row.cells) for row in rows]
+
+
+def read_samples(folder: str | Path, files: Sequence[str]) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Those nodules in HU, ``(n, *spatial)``, and their spacing in mm.
+
+    Raises:
+        InputError: a nodule cannot be read, or their grids differ.
+    """
+    found = [read_patch(Path(folder) / file) for file in tqdm(files, desc="generated nodules", leave=False)]
+    grids = {(array.shape, tuple(np.round(spacing, 4))) for array, spacing in found}
+    if len(grids) > 1:
+        raise InputError(f"The nodules in {folder} differ in size or spacing. Give those of one inference run.")
+    return np.stack([array for array, _ in found]), found[0][1]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medical_gans.inference.cohort import CohortEvaluator, Progress, is_made_from, made_from, timed
-from medical_gans.io import Case, Volume, read_volume, save_volume
-from medical_gans.io.ownership import Origin, Source, remove_ours, sha256, source
+from medical_gans.io import Case, Volume, check_same_grid, read_volume, save_volume
+from medical_gans.io.ownership import Origin, Source, remove_ours, source
 from medical_gans.io.writing import whole_file, whole_folder
 from medical_gans.report import CASES_FOLDER, Manifest, case_records, input_hashes, write_record
 from medical_gans.studies.registration.elastix import require_extra
@@ -48,9 +48,10 @@ class RegistrationEvaluator(CohortEvaluator):
         output_dir: folder for everything written.
         registration: how a pair is registered.
         limits: that a pair must reach.
-        guide: gives the weights files and what makes a synthetic CT of an MR, see `guide_by`; None goes without.
+        synthetic_ct: file of the synthetic CT that guides the B-spline, on the grid of the MR; ``{case}`` stands for the
+            name of each case. None goes without.
         dataset_dir: data set that the cases were found in.
-        device: of the guide's generators.
+        device: for the manifest.
 
     Raises:
         SettingError: itk-elastix is missing.
@@ -63,13 +64,12 @@ class RegistrationEvaluator(CohortEvaluator):
         registration: PairRegistration,
         limits: Limits | None = None,
         *,
-        guide: tuple[Sequence[Path], Callable[..., Any]] | None = None,
+        synthetic_ct: str | None = None,
         dataset_dir: str | Path | Sequence[str | Path] = ".",
-        device: Any = "cpu",
+        device: str = "cpu",
     ) -> None:
         require_extra()
-        files, synthesis = guide or ((), None)
-        self.registration = replace(registration, guide=synthesis)
+        self.registration, self.synthetic_ct = registration, synthetic_ct
         self.limits = limits or Limits()
         self.root = dataset_dir if isinstance(dataset_dir, str | Path) else "."
         self.decisive = {
@@ -81,13 +81,10 @@ class RegistrationEvaluator(CohortEvaluator):
         manifest = Manifest(
             "mr_to_ct",
             "register",
-            settings={"dataset_dir": shown, **self.decisive},
+            settings={"dataset_dir": shown, "synthetic_ct": synthetic_ct, **self.decisive},
             seed=registration.schedule.seed,
-            device=str(device),
+            device=device,
         )
-        for file in files:
-            manifest.add_weights(file)
-        self.weights = [sha256(file) for file in files]
         super().__init__(
             device,
             cases,
@@ -124,8 +121,11 @@ class RegistrationEvaluator(CohortEvaluator):
         with timed(seconds, "read"):
             mr, ct = read_volume(case.mr_source or case.mr, repair=True), read_volume(case.ct, repair=True)
             made = self._made_from(case)
+            guide = self._guide(case)
+            if guide is not None:
+                check_same_grid(mr, guide)
         with timed(seconds, "registration"):
-            pair = self.registration(mr, ct, on_progress)
+            pair = self.registration(mr, ct, guide, on_progress)
         refusals = pair.agreement.refusals(self.limits)
         warnings = [*mr.repairs, *ct.repairs, *(f"Refused. {sentence}" for sentence in refusals)]
         origin = Origin(_RUN, self.sources(case), made)
@@ -175,22 +175,16 @@ class RegistrationEvaluator(CohortEvaluator):
                 save_volume(folder / f"{name}.nii.gz", array, mr.affine)
 
     def _made_from(self, case: Case) -> dict[str, Any]:
-        inputs = input_hashes(*(case.files or [case.mr]), case.ct, dataset_dir=self.root)
-        return made_from(self.weights, self.decisive, inputs)
+        files = [*(case.files or [case.mr]), case.ct, self._guide_file(case)]
+        inputs = input_hashes(*files, dataset_dir=self.root)
+        return {**made_from([], self.decisive, inputs), "data_for_others": True}
 
+    def _guide_file(self, case: Case) -> Path | None:
+        return None if self.synthetic_ct is None else Path(self.synthetic_ct.replace("{case}", case.name))
 
-def guide_by(load_generators: Callable[[], Any], synthesis: Callable[..., Any]) -> tuple[Sequence[Path], Callable]:
-    """Weights files, and what makes a synthetic CT of an MR, for `RegistrationEvaluator`.
-
-    Args:
-        load_generators: gives trained generators, as `inference.synthesis.load_generators` does.
-        synthesis: makes of generators, spacing and planes what translates an MR: `inference.synthesis.SliceSynthesis`.
-
-    Raises:
-        InputError: the weights cannot be used.
-    """
-    trained = load_generators()
-    return trained.files, synthesis(trained.generators, spacing=trained.spacing, planes=[trained.plane])
+    def _guide(self, case: Case) -> Volume | None:
+        file = self._guide_file(case)
+        return None if file is None else read_volume(file)
 
 
 def _metrics(pair: RegisteredPair, accepted: bool) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -62,8 +61,6 @@ class PairRegistration:
         starts: of the most promising positions, how many are followed by a rigid registration.
         deformable: a B-spline follows.
         schedule: of elastix.
-        guide: from an MR to an object with ``hounsfield``, such as `inference.synthesis.SliceSynthesis`: its synthetic
-            CT is compared with the CT, too, in the B-spline; None compares MR and CT alone.
     """
 
     reach: float = 40.0
@@ -71,10 +68,17 @@ class PairRegistration:
     starts: int = 2
     deformable: bool = True
     schedule: Schedule = field(default_factory=Schedule)
-    guide: Callable[[Volume], Any] | None = None
 
-    def __call__(self, mr: Volume, ct: Volume, on_progress: Progress | None = None) -> RegisteredPair:
+    def __call__(
+        self, mr: Volume, ct: Volume, guide: Volume | None = None, on_progress: Progress | None = None
+    ) -> RegisteredPair:
         """Register a pair.
+
+        Args:
+            mr: any scale.
+            ct: HU, on any grid.
+            guide: synthetic CT on the grid of the MR, which the B-spline compares with the CT beside the MR.
+            on_progress: called with steps done and steps in all.
 
         Raises:
             InputError: one of the two shows no body, or they share too little.
@@ -119,7 +123,7 @@ class PairRegistration:
         rigid = best[1]
         where = transformed(points, rigid)
         if self.deformable:
-            where = elastix.deformable(compared, rigid, self._guided(mr))
+            where = elastix.deformable(compared, rigid, _guided(guide))
         step()
         agreement, mask, trusted, hounsfield = self._judge(fixed, moving, body, where)
         before_agreement, _, _, before = self._judge(fixed, moving, body, points)
@@ -149,12 +153,6 @@ class PairRegistration:
         agreement, mask, trusted = judge(fixed.array, hounsfield, body, view, edges, change)
         return agreement, mask, trusted, hounsfield
 
-    def _guided(self, mr: Volume) -> Placed | None:
-        if self.guide is None:
-            return None
-        synthetic_ct = _canonical(Volume(self.guide(mr).hounsfield, mr.affine, mr.source))
-        return Placed(synthetic_ct.array.clip(*_GUIDE_HU), synthetic_ct.affine)
-
 
 def resampled(ct: Placed, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A CT at given points.
@@ -171,6 +169,13 @@ def resampled(ct: Placed, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = ndimage.map_coordinates(ct.array, np.moveaxis(index, -1, 0), order=1, mode="nearest")
     values = np.where(view, values, AIR_HU)
     return np.rint(values).clip(LOWEST_HU, HIGHEST_HU).astype(np.int16), view
+
+
+def _guided(synthetic_ct: Volume | None) -> Placed | None:
+    if synthetic_ct is None:
+        return None
+    placed = _canonical(synthetic_ct)
+    return Placed(placed.array.clip(*_GUIDE_HU), placed.affine)
 
 
 def _canonical(volume: Volume) -> Placed:
