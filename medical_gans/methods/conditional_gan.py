@@ -23,8 +23,8 @@ class ConditionalGan(Method):
         generators: with the network ``mr_to_ct``, which ships.
         discriminators: with the network ``ct``, of twice the channels of the CT.
         losses: ``adversarial`` (see `losses.AdversarialObjective`) and ``paired``, of two images. A batch has ``mr``
-            and ``ct``, ``(batch, channel, *spatial)`` in [-1, 1], voxel by voxel the same place; it may have ``trusted``,
-            -1 where the CT is not to be believed. There the synthetic CT stands for the true one in all losses.
+            and ``ct``, ``(batch, channel, *spatial)`` in [-1, 1], voxel by voxel the same place. It may have
+            ``trusted``, -1 where the CT is not to be believed: there the synthetic CT stands for it in all losses.
         weights: of the losses; 100 for ``paired`` in the paper.
         gradient_penalty_weight: of R1 + R2 on the discriminator's inputs; 0 leaves them out.
 

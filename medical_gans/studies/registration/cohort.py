@@ -48,8 +48,8 @@ class RegistrationEvaluator(CohortEvaluator):
         output_dir: folder for everything written.
         registration: how a pair is registered.
         limits: that a pair must reach.
-        synthetic_ct: file of the synthetic CT that guides the B-spline, on the grid of the MR; ``{case}`` stands for the
-            name of each case. None goes without.
+        synthetic_ct: file of the synthetic CT that guides the B-spline, on the grid of the MR; ``{case}`` stands for
+            the name of each case. None goes without.
         dataset_dir: data set that the cases were found in.
         device: for the manifest.
 
