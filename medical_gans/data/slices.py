@@ -172,8 +172,9 @@ class TranslationViews(EpochViews):
         plane: plane of the slices (2D).
         adjacent: slices stacked as channels (2.5D), odd.
         seed: seed of every choice.
-        augmentation: of ``{"mr": ..., "ct": ..., "trusted": ...}``, or of one of the first where they are not paired: a
-            MONAI transform that leaves `crop_size` voxels; its random state is set for every view. None cuts the middle.
+        augmentation: of ``{"mr": ..., "ct": ..., "trusted": ...}``, or of MR or CT alone where they are not paired: a
+            MONAI transform that leaves `crop_size` voxels; its random state is set for every view. None cuts the
+            middle.
 
     Yields:
         ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1]; with trusted pairs also ``"trusted"``,

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from registration import limbs
 
+from medical_gans.cli import main
 from medical_gans.errors import SettingError
 from medical_gans.io import find_training_cases, save_volume
-from medical_gans.studies.registration import Limits, PairRegistration, RegistrationEvaluator, Schedule, elastix
+from medical_gans.studies.registration import Schedule, elastix
 
 try:
     version("itk-elastix")
@@ -48,13 +49,10 @@ def run(tmp_path_factory):
     other = np.where(np.hypot(x, y) < 46, 2, 0)
     other[np.hypot(x + 22, y - 18) < 14] = 3
     _patient(place / "data" / "bert", other)
-    out = place / "out"
-    from medical_gans.io import find_cases
-
-    cases = find_cases(place / "data", required=("mr", "ct"))
-    RegistrationEvaluator(
-        cases, out, PairRegistration(schedule=QUICK, rotation=0.0), Limits(), dataset_dir=place / "data"
-    ).run()
+    settings = {"levels": 2, "rigid_iterations": 60, "iterations": 60, "samples": 800, "control_spacing": 30}
+    words = [word for name, value in {**settings, "rotation": 0}.items() for word in (f"--{name}", str(value))]
+    places = ["--dataset_dir", str(place / "data"), "--output_dir", str(place / "out")]
+    assert main(["mr_to_ct", "register", *places, *words]) == 0
     return place
 
 
