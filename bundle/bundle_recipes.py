@@ -60,7 +60,7 @@ MR_TO_CT = Recipe(
         "inferer": {
             "_target_": f"{_PIPELINES}.mr_to_ct.SynthesisInferer",
             "spacing": "$@spacing or @trained.spacing",
-            "planes": "$@planes or [@trained.plane]",
+            "planes": "$@planes or @trained.plane",
             "flips": "@flips",
             "adjacent": "@adjacent",
             "slice_batch": "@slice_batch",

@@ -61,7 +61,7 @@ def synthetic_ct_source(
     if prediction_dir is not None:
         return StoredSyntheticCt(prediction_dir)
     trained = load_generators()
-    translate = synthesis(trained.generators, spacing=spacing or trained.spacing, planes=planes or [trained.plane])
+    translate = synthesis(trained.generators, spacing=spacing or trained.spacing, planes=planes or trained.plane)
     return MadeNow(translate, trained.files, trained.fingerprint, strict)
 
 

@@ -65,7 +65,7 @@ class DoseSources:
         if not self._translate:
             trained = self.load_generators()
             made_by = self.synthesis(
-                trained.generators, spacing=self.spacing or trained.spacing, planes=self.planes or [trained.plane]
+                trained.generators, spacing=self.spacing or trained.spacing, planes=self.planes or trained.plane
             )
             self._translate.append(made_by)
         mr = read_volume(case.mr)
