@@ -20,7 +20,7 @@ from medical_gans.io import TrainingCases
 from medical_gans.transforms import AIR_HU, MR_CEILING, CtTissues, Painter, Window, hounsfield_to_unit
 from medical_gans.transforms.painting import RandomFields, Range
 
-_LIQUID_HU, _GREY_HU, _WHITE_HU, _VESSEL_HU = 8.0, 38.0, 26.0, 53.0
+_LIQUID_HU, _GREY_HU, _WHITE_HU, _VESSEL_HU = 7.0, 39.0, 25.0, 53.0
 _VAULT_MM = 9.0  # over which a skull of another thickness is pulled in or pushed out
 
 
@@ -42,7 +42,7 @@ class BrainContents:
     unknown: float = 0.15
     enhanced: float = 0.4
     grain: float = 2.0
-    weight: float = 4.0
+    weight: float = 3.0
 
     def __call__(
         self, tissue: Tensor, depth: Tensor, fields: RandomFields, rng: np.random.Generator
@@ -97,6 +97,7 @@ class HeadViews(EpochViews):
         adjacent: slices stacked as channels, odd.
         seed: of every choice.
         near_bone: share of views centred within 25 mm of bone.
+        near_joint: of these, the share near spongy or thin bone: skull base, face, spine.
         planes: share of sagittal, coronal and axial views.
         rotation: degrees in the plane; `tilt` out of it.
         scaling: [smallest, largest] logarithm of the size of a voxel: above 0 makes heads small.
@@ -124,14 +125,15 @@ class HeadViews(EpochViews):
         adjacent: int = 1,
         seed: int = 0,
         near_bone: float = 0.75,
+        near_joint: float = 0.2,
         planes: Sequence[float] = (0.3, 0.25, 0.45),
         rotation: float = 22.0,
         tilt: float = 9.0,
         scaling: Range = (-0.12, 0.25),
         elastic: float = 2.2,
         elastic_scale: Range = (18.0, 45.0),
-        vault: float = 0.6,
-        vault_change: Range = (-0.3, 0.8),
+        vault: float = 0.5,
+        vault_change: Range = (-0.35, 0.6),
         bone_weight: float = 3.0,
     ) -> None:
         if not heads:
@@ -145,7 +147,8 @@ class HeadViews(EpochViews):
         super().__init__(views_per_epoch, seed)
         self.painter, self.tissues, self.contents = painter, tissues, contents
         self.crop_size, self.adjacent = tuple(crop_size), adjacent
-        self.near_bone, self.planes, self.rotation, self.tilt = near_bone, np.array(planes), rotation, tilt
+        self.near_bone, self.near_joint = near_bone, near_joint
+        self.planes, self.rotation, self.tilt = np.array(planes), rotation, tilt
         self.scaling, self.elastic, self.elastic_scale = scaling, elastic, elastic_scale
         self.vault, self.vault_change, self.bone_weight = vault, vault_change, bone_weight
         self.heads = [_Loaded(head) for head in heads]
@@ -188,7 +191,8 @@ class HeadViews(EpochViews):
         """A window in a random frame, its fields, and where its voxels lie in the head ``(3, slice, row, column)``."""
         axis = int(rng.choice(3, p=self.planes / self.planes.sum()))
         order = [axis, *(a for a in range(3) if a != axis)]
-        points = head.bone if rng.random() < self.near_bone else head.body
+        near, joint = rng.random() < self.near_bone, rng.random() < self.near_joint
+        points = (head.spongy if joint else head.bone) if near else head.body
         centre = points[rng.integers(len(points))] + rng.uniform(-25, 25, 3) * (np.arange(3) != axis)
         angles = np.deg2rad(rng.uniform(-1, 1, 3) * [self.rotation if a == axis else self.tilt for a in range(3)])
         turn = rotation(angles) * np.exp(rng.uniform(*self.scaling)) @ np.diag(np.exp(rng.uniform(-0.06, 0.06, 3)))
@@ -217,6 +221,7 @@ class _Loaded:
         self.maps = torch.from_numpy(maps)
         self.brains = [torch.from_numpy(np.load(file, mmap_mode="c"))[None] for file in head.brains]
         self.bone, self.body = np.argwhere(maps[1] > 50)[::500], np.argwhere(maps[2] > 50)[::3000]
+        self.spongy = np.argwhere((maps[1] > 50) & (maps[0] < 650 - AIR_HU))[::500]
         inside = np.argwhere(maps[3][::2, ::2, ::2] > 100 * (DEEPEST_MM + 3))
         self.cavity = torch.from_numpy((2 * inside.mean(0)).astype(np.float32))
         depth = ndimage.gaussian_filter(DEEPEST_MM - maps[3][::2, ::2, ::2] / np.float32(100), 2)
@@ -263,6 +268,8 @@ def head_views(
     contents: BrainContents,
     *,
     cache_dir: str | Path,
+    real: float = 0.0,
+    tolerance: int = 0,
     **options: Any,
 ) -> HeadViews:
     """Prepare the CTs of a cohort and the brains of its T1s, with a progress bar, and make the data set.
@@ -273,11 +280,16 @@ def head_views(
         tissues: what a voxel of the CT holds.
         contents: of the cavity.
         cache_dir: folder for the prepared arrays, some 15 MB for each CT and brain.
+        real: share of views that show a real MR: none, for no pair of a head is known.
+        tolerance: of such views.
         options: of `HeadViews`.
 
     Raises:
         InputError: a file cannot be read, or shows no head.
+        SettingError: real MRs are asked for.
     """
+    if real > 0:
+        raise SettingError(f"real_views is {real}; views of heads are painted only. Set it to 0.")
     folder = Path(cache_dir)
     mrs = [case.mr for case in cases.mr if case.mr is not None]
     found = [(case.name, case.ct) for case in cases.ct if case.ct is not None]

@@ -139,7 +139,7 @@ def test_the_truth_lies_on_the_painted_voxels(prepared):
         bone = hounsfield > 1100
         if bone.sum() > 50:
             assert signal[bone].mean() < 0.25
-        brain = (hounsfield > 20) & (hounsfield < 45) & (view["weight"] > 3.5)
+        brain = (hounsfield > 20) & (hounsfield < 45) & (view["weight"] > 2.5)
         if brain.sum() > 50:
             assert signal[brain].mean() > 0.5
         assert torch.equal(data[index]["mr"], view["mr"]), "a view is a function of its index"
@@ -161,7 +161,7 @@ def test_inside_the_skull_the_truth_follows_the_brain():
     rng = np.random.default_rng(1)
     shares, hounsfield = contents(tissue, torch.full((1, 60, 60), -20.0), RandomFields(window, rng), rng)
     middle = hounsfield[0, :, [10, 30, 50]].mean(0)
-    assert middle.tolist() == pytest.approx([8.0, 38.0, 26.0], abs=3.0)
+    assert middle.tolist() == pytest.approx([7.0, 39.0, 25.0], abs=3.0)
     assert shares["liquid"][0, :, 5].mean() > 0.9 and shares["grey"][0, :, 30].mean() > 0.9
     assert shares["white"][0, :, 55].mean() > 0.9
 
