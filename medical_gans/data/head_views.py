@@ -85,7 +85,8 @@ class HeadViews(EpochViews):
 
     Each view has a frame of its own: turned and tilted, scaled, mirrored and bent, with a skull that is thinner or
     thicker than that of the CT, in the truth as well. What the CT does not show, liquid, grey and white matter, comes
-    from brains that were fitted to the cavity; inside it the truth follows them. It is a function of (seed, epoch, index).
+    from brains that were fitted to the cavity; inside it the truth follows them. A view is a function of (seed, epoch,
+    index).
 
     Args:
         heads: prepared, each with one brain at least.
@@ -103,7 +104,8 @@ class HeadViews(EpochViews):
         scaling: [smallest, largest] logarithm of the size of a voxel: above 0 makes heads small.
         elastic: largest standard deviation of the bending in mm; `elastic_scale` in mm.
         vault: probability of a skull of another thickness; `vault_change` [thicker, thinner], logarithm.
-        bone_weight: weight of voxels above 200 HU; of others in the body it is 1, outside 0.2.
+        bone_weight: weight of voxels above 200 HU; `air_weight` that of air in the head, which is as dark as bone; of
+            others in the body it is 1, outside 0.2.
 
     Yields:
         ``mr``, ``ct`` ``(adjacent, *crop)`` in [-1, 1], and ``weight``.
@@ -135,6 +137,7 @@ class HeadViews(EpochViews):
         vault: float = 0.5,
         vault_change: Range = (-0.35, 0.6),
         bone_weight: float = 3.0,
+        air_weight: float = 3.0,
     ) -> None:
         if not heads:
             raise InputError("There is no CT to paint. Training needs at least one.")
@@ -150,7 +153,8 @@ class HeadViews(EpochViews):
         self.near_bone, self.near_joint = near_bone, near_joint
         self.planes, self.rotation, self.tilt = np.array(planes), rotation, tilt
         self.scaling, self.elastic, self.elastic_scale = scaling, elastic, elastic_scale
-        self.vault, self.vault_change, self.bone_weight = vault, vault_change, bone_weight
+        self.vault, self.vault_change = vault, vault_change
+        self.bone_weight, self.air_weight = bone_weight, air_weight
         self.heads = [_Loaded(head) for head in heads]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
@@ -181,6 +185,7 @@ class HeadViews(EpochViews):
         shown = ~(low | high)  # the picture ends where the CT does
         weight = 0.2 + 0.8 * body[part] + (self.contents.weight - 1) * cavity[part]
         weight = torch.where(hounsfield[part] > 200, self.bone_weight, weight)
+        weight = torch.where((body[part] > 0) & (hounsfield[part] < -300), self.air_weight, weight)
         return {
             "mr": torch.where(shown, (signal[part] * (2.0 / MR_CEILING) - 1.0).clamp(-1, 1), -1.0),
             "ct": torch.from_numpy(hounsfield_to_unit(torch.where(shown, hounsfield[part], AIR_HU).numpy())),
