@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from medical_gans.methods.gan import AdversarialStep
+from medical_gans.losses import adversarial_objective, discriminator_penalty
+from medical_gans.methods.gan import Gan
 from medical_gans.networks import nodule_generator
-from medical_gans.networks.lung_anomaly import PatchCritic
+from medical_gans.networks.anomaly_detector import PatchCritic
+from medical_gans.training.player import Player
 
 SIZE = 32
 SHARPNESS = 1.5  # per pixel, of the drawn edge
@@ -87,23 +90,24 @@ def train_on_triangles(setting: PolygonSetting, steps: int, judged: int = 256, s
     draw = torch.Generator().manual_seed(seed)
     training = drawn(random_triangles(10000, draw))
     network = nodule_generator("dcgan", size=SIZE, latent_size=16, num_classes=0, width=16)
-    step = AdversarialStep(
-        network,
-        PatchCritic(SIZE, 16),
-        objective=setting.objective,
-        penalty=setting.penalty,
-        penalty_weight=setting.penalty_weight,
+    optimizer = partial(torch.optim.Adam, lr=5e-4, betas=(0.5, 0.9))
+    step = Gan(
+        Player({"generator": network}, optimizer, average=["generator"], ema_decay=0.99),
+        Player({"discriminator": PatchCritic(SIZE, 16)}, optimizer),
+        {
+            "adversarial": adversarial_objective(setting.objective),
+            "penalty": discriminator_penalty(setting.penalty),
+        },
+        weights={"penalty": setting.penalty_weight},
+        latent_size=16,
         critic_steps=setting.critic_steps,
-        learning_rate=5e-4,
-        betas=(0.5, 0.9),
-        ema_decay=0.99,
     )
     for _ in range(steps * setting.critic_steps):
         step({"image": training[torch.randint(len(training), (64,), generator=draw)]})
     shipped = step.shipped.eval().requires_grad_(False)
 
     def generate(latent: Tensor) -> Tensor:
-        return shipped(latent, None)
+        return shipped(latent)
 
     with torch.no_grad():
         samples = generate(torch.randn(judged, 16, generator=draw))

@@ -77,7 +77,6 @@ LUNG_NODULE = Recipe(
     weights={"model": "lung_nodule", "features/model": "lung_nodule_features"},
     example="--num_samples 16 --malignancy malignant --output_dir nodules",
     settings={"weights": _model("model.pt"), "features": _model("features/model.pt")},
-    targets={"medical_gans.networks.nodule_generator": f"{_PIPELINES}.lung_nodule.SingleTensorGenerator"},
 )
 
 BRAIN_LESION = Recipe(

@@ -39,6 +39,7 @@ class WeightsCard:
         adaptation_patients: the cases of that domain, which were seen without labels: names and hashes of images (see
             `evaluation.lesion_patients.image_hashes`), or in older cards names alone.
         patch_size: voxels of a training patch along each axis.
+        latent_size: numbers that a generator makes an image from; None where the network itself knows.
     """
 
     spacing: Sequence[float | None]
@@ -52,6 +53,7 @@ class WeightsCard:
     target_channels: Sequence[str] = ()
     adaptation_patients: Mapping[str, str] | Sequence[str] = ()
     patch_size: Sequence[int] = ()
+    latent_size: int | None = None
     network_def: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -265,7 +267,7 @@ def _network_of(arguments: dict[str, Any], adjacent: int) -> dict[str, Any]:
     if "encoder_width" in arguments:
         return _detector_of(arguments)
     if "preset" in arguments:
-        return {"_target_": "medical_gans.networks.nodule_generator", **arguments}
+        return _generator_of(arguments)
     if "num_features" in arguments:
         return {"_target_": "medical_gans.networks.NoduleClassifier", **arguments}
     if "layers" in arguments:
@@ -278,29 +280,30 @@ def _arguments_of(network_def: dict[str, Any]) -> dict[str, Any]:
     """What cards held before 2.0, for the readers that still ask for it."""
     home, _, name = network_def.pop("_target_").rpartition(".")
     if home == "monai.networks.nets" or name == "MultiScaleSegmenter":
-        usual = {k: network_def.pop(k) for k in ("in_channels", "out_channels", "spatial_dims") if k in network_def}
+        usual: dict[str, Any] = {
+            k: network_def.pop(k) for k in ("in_channels", "out_channels", "spatial_dims") if k in network_def
+        }
         return {"name": name, **usual, "options": network_def}
-    if name == "AnomalyDetector":
-        widths = {f"{part}_width": network_def[part]["width"] for part in ("critic", "encoder")}
-        generator = {k: v for k, v in network_def["generator"].items() if k not in ("_target_", "num_classes")}
-        return {**generator, **widths, "hidden_radius": network_def["hidden_radius"]}
     return network_def
 
 
+def _generator_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    home = "medical_gans.networks"
+    if arguments.pop("preset") == "dcgan":
+        known = ("spatial_dims", "size", "latent_size", "width")
+        return {"_target_": f"{home}.DcganGenerator", **{key: arguments[key] for key in known if key in arguments}}
+    return {"_target_": f"{home}.NoduleGenerator", **arguments}
+
+
 def _detector_of(arguments: dict[str, Any]) -> dict[str, Any]:
-    size, latent_size = arguments["size"], arguments["latent_size"]
+    home, size, latent_size = "medical_gans.networks", arguments["size"], arguments["latent_size"]
     critic, encoder = arguments.pop("critic_width"), arguments.pop("encoder_width")
     hidden_radius = arguments.pop("hidden_radius", 0)
-    home = "medical_gans.networks"
+    encoder_def = {"_target_": f"{home}.PatchEncoder", "size": size, "latent_size": latent_size, "width": encoder}
     return {
-        "_target_": f"{home}.anomaly_detector.AnomalyDetector",
-        "generator": {"_target_": f"{home}.nodule_generator", "num_classes": 0, **arguments},
-        "encoder": {
-            "_target_": f"{home}.lung_anomaly.PatchEncoder",
-            "size": size,
-            "latent_size": latent_size,
-            "width": encoder,
-        },
-        "critic": {"_target_": f"{home}.lung_anomaly.PatchCritic", "size": size, "width": critic},
+        "_target_": f"{home}.AnomalyDetector",
+        "generator": _generator_of({"num_classes": 0, **arguments}),
+        "encoder": encoder_def,
+        "critic": {"_target_": f"{home}.PatchCritic", "size": size, "width": critic},
         "hidden_radius": hidden_radius,
     }

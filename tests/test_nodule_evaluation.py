@@ -3,16 +3,23 @@
 import csv
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from medical_gans.data.patches import images_of as preprocessed
 from medical_gans.errors import InputError, OutputError, SettingError
-from medical_gans.evaluation import Budget, NoduleEvaluation, NoduleFeatureTraining
-from medical_gans.evaluation.nodule_classification import features_of, images_of, malignancy_logits, train_classifier
-from medical_gans.evaluation.nodule_features import NetworkFeatures, RadiomicFeatures, ScriptFeatures
+from medical_gans.evaluation import Budget, NoduleEvaluation
+from medical_gans.evaluation.nodule_classification import features_of, malignancy_logits, train_classifier
+from medical_gans.evaluation.nodule_features import (
+    NetworkFeatures,
+    RadiomicFeatures,
+    ScriptFeatures,
+    window_preprocessing,
+)
 from medical_gans.evaluation.nodule_figures import FLOOR, Samples, distances_to_training, judge, plan_halves
 from medical_gans.evaluation.nodule_results import TRAINING
 from medical_gans.evaluation.nodule_sources import (
@@ -34,7 +41,7 @@ from medical_gans.inference.nodules.sampling import load_nodule_sampler
 from medical_gans.io.nodules import NodulePatches
 from medical_gans.io.nodules.patch_files import save_patch
 from medical_gans.networks import NoduleClassifier, nodule_generator
-from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 SIZE, SPACING, WINDOW = 48, (0.6, 0.6), (-1000.0, 400.0)
 CLASSES = ("benign", "malignant", "indeterminate")
@@ -64,7 +71,8 @@ def save_generator(path, num_classes=3, **arguments):
     arguments = {**NETWORK, "num_classes": num_classes, **arguments}
     network = nodule_generator(**arguments)
     save_weights(path, network)
-    card = WeightsCard(spacing=SPACING, network=arguments, classes=CLASSES[:num_classes], window=WINDOW)
+    network_def = {"_target_": "medical_gans.networks.nodule_generator", **arguments}
+    card = WeightsCard(spacing=SPACING, network_def=network_def, classes=CLASSES[:num_classes], window=WINDOW)
     card.save(path)
     return path
 
@@ -75,9 +83,9 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     save_generator(folder / "ours.pt")
     torch.manual_seed(0)
-    network = NoduleClassifier(width=2, num_features=4)
-    save_weights(folder / "features.pt", network)
-    WeightsCard(spacing=SPACING, network=network.arguments, window=WINDOW).save(folder / "features.pt")
+    save_weights(folder / "features.pt", NoduleClassifier(width=2, num_features=4))
+    network_def = {"_target_": "medical_gans.networks.NoduleClassifier", "width": 2, "num_features": 4}
+    WeightsCard(spacing=SPACING, network_def=network_def, window=WINDOW).save(folder / "features.pt")
     return folder
 
 
@@ -89,7 +97,8 @@ def evaluation(files, output_dir, patches=None, **options):
         "num_generated": 12,
         "repeats": 2,
         "trainings": 1,
-        "classifier_width": 2,
+        "preprocessing": window_preprocessing(WINDOW),
+        "classifier": partial(NoduleClassifier, width=2),
         "budget": Budget(steps=2, batch_size=8),
         "split_fractions": (0.4, 0.0, 0.6),
         **options,
@@ -99,6 +108,10 @@ def evaluation(files, output_dir, patches=None, **options):
         return load_nodule_sampler(nodule_generator(**NETWORK), settings["weights"])
 
     return NoduleEvaluation(lambda: patches, load, output_dir, **settings)
+
+
+def images_of(hounsfield):
+    return preprocessed(hounsfield, window_preprocessing(WINDOW))
 
 
 # --- figures ---
@@ -259,10 +272,10 @@ def test_a_classifier_learns_from_good_nodules_and_not_from_wrong_labels():
         {"good": real, "wrong": Labelled(rated.hounsfield, rated.label == 0)},
         Labelled(judged.hounsfield, judged.label == 1),
         judged.patient,
-        window=WINDOW,
+        preprocessing=window_preprocessing(WINDOW),
         budget=Budget(steps=20, batch_size=16, learning_rate=1e-2),
         trainings=1,
-        width=2,
+        classifier=partial(NoduleClassifier, width=2),
     )
     assert found.auc["real"].value > 0.95 and found.auc["wrong"].value < 0.2
     assert found.difference["good"].value == 0
@@ -272,7 +285,7 @@ def test_a_classifier_learns_from_good_nodules_and_not_from_wrong_labels():
 
 def test_a_training_can_be_repeated_and_uses_unrated_nodules_for_measures_only():
     patches = nodules(40, size=24)
-    images = images_of(patches.hounsfield, WINDOW)
+    images = images_of(patches.hounsfield)
     truth = np.where(patches.label < 2, patches.label, np.nan)
     results = []
     for _ in range(2):
@@ -286,7 +299,7 @@ def test_a_training_can_be_repeated_and_uses_unrated_nodules_for_measures_only()
 def test_features_are_standardised_over_the_training_patches():
     patches = nodules(60, size=24)  # in the order of the classes, as files often are
     patches = patches.select(np.argsort(patches.malignancy, kind="stable"))
-    images = images_of(patches.hounsfield, WINDOW)
+    images = images_of(patches.hounsfield)
     torch.manual_seed(0)
     network = NoduleClassifier(width=2, num_features=3)
     train_classifier(network, images, np.where(patches.label < 2, patches.label, np.nan), budget=_SHORT)
@@ -308,20 +321,20 @@ _SHORT = Budget(steps=3, batch_size=16)
 
 
 def test_one_generator_gives_both_classes_and_one_for_each_class_too(files, tmp_path):
-    samplers, paths = samplers_of_weights(files / "ours.pt", nodule_generator)
+    samplers, paths = samplers_of_weights(files / "ours.pt")
     both = generate_nodules(samplers, 3, seed=1)
     assert both.label.tolist() == [0, 0, 0, 1, 1, 1] and paths == {"weights": files / "ours.pt"}
     one, other = (save_generator(tmp_path / f"{n}.pt", num_classes=0) for n in (1, 2))
-    samplers, paths = samplers_of_weights({"benign": one, "malignant": other}, nodule_generator)
+    samplers, paths = samplers_of_weights({"benign": one, "malignant": other})
     of_each = generate_nodules(samplers, 3, seed=1)
     assert of_each.label.tolist() == [0, 0, 0, 1, 1, 1] and paths == {"benign": one, "malignant": other}
-    samplers, _ = samplers_of_weights(one, nodule_generator)
+    samplers, _ = samplers_of_weights(one)
     without = generate_nodules(samplers, 3, seed=1)
     assert without.label.tolist() == [-1] * 6 and not without.has_classes
 
 
 def test_equal_seeds_give_equal_nodules(files):
-    samplers, _ = samplers_of_weights(files / "ours.pt", nodule_generator)
+    samplers, _ = samplers_of_weights(files / "ours.pt")
     first, again, other = (generate_nodules(samplers, 2, seed=seed).hounsfield for seed in (1, 1, 2))
     assert (first == again).all() and (first != other).any()
 
@@ -348,9 +361,9 @@ def test_folders_and_weights_that_cannot_be_judged_are_refused(files, tmp_path):
     with pytest.raises(InputError, match="file and class"):
         read_generated(tmp_path)
     with pytest.raises(SettingError, match="benign and malignant"):
-        samplers_of_weights({"malignant": files / "ours.pt"}, nodule_generator)
-    with pytest.raises(InputError, match="no card"):
-        samplers_of_weights(tmp_path / "none.pt", nodule_generator)
+        samplers_of_weights({"malignant": files / "ours.pt"})
+    with pytest.raises(InputError, match="does not exist"):
+        samplers_of_weights(tmp_path / "none.pt")
     made = GeneratedNodules(np.zeros((2, 40, 40), dtype=np.int16), np.zeros(2), SPACING)
     with pytest.raises(InputError, match=r"48 x 48 voxels .* those of ours 40 x 40"):
         check_same_patches(nodules(2), made, "ours")
@@ -420,7 +433,7 @@ def without(patches, label):
         (nodules(130), {"num_generated": 4}, "only 4 .* the figures need 10"),
         (nodules(130), {"num_generated": 0}, "num_generated is 0"),
         (nodules(130), {"compare": {"real": "x.pt"}}, "already has"),
-        (nodules(130), {"compare": {"x": "none.pt"}}, "no card"),
+        (nodules(130), {"compare": {"x": "none.pt"}}, "none.pt does not exist"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(files, tmp_path, patches, options, message):
@@ -429,37 +442,61 @@ def test_bad_input_is_refused_before_anything_is_written(files, tmp_path, patche
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_feature_network_is_trained_and_can_be_used_at_once(tmp_path, capsys):
-    def network(num_measures):
-        return NoduleClassifier(width=2, num_features=4, num_measures=num_measures)
+def archive_of(patches, path):
+    np.savez(
+        path,
+        hu=patches.hounsfield,
+        malignancy=patches.malignancy,
+        patient=patches.patient,
+        pixel_spacing_mm=np.full(len(patches), 0.6),
+    )
+    return path
 
-    run = NoduleFeatureTraining(lambda: nodules(60), network, tmp_path / "out", budget=_SHORT)
-    area = run.run()
-    assert 0 <= area.low <= area.value <= area.high <= 1
+
+FEATURES = {"feature_width": 2, "num_features": 4, "size": 44, "batch_size": 8, "views_per_epoch": 16}
+
+
+def train_features(folder, **settings):
+    from medical_gans.cli.command import main
+
+    given = {"dataset_dir": archive_of(nodules(60), folder.with_suffix(".npz")), "output_dir": folder}
+    words = [word for name, value in {**given, **FEATURES, **settings}.items() for word in (f"--{name}", str(value))]
+    return main(["lung_nodule", "features", *words])
+
+
+def test_a_feature_network_is_trained_and_can_be_used_at_once(tmp_path, capsys):
+    assert train_features(tmp_path / "out", max_epochs=2) == 0, capsys.readouterr().err
     found = NetworkFeatures(tmp_path / "out" / "model.pt", SPACING)(nodules(5).hounsfield)
     assert found.shape == (5, 4)
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"model.json", "report.html", "manifest.json"}
     assert "Malignancy of" in capsys.readouterr().out
 
 
+def test_a_feature_training_that_was_stopped_continues_exactly(tmp_path):
+    plan = {"train#classifier#schedule#total_steps": 3, "resume": True}
+    for run, epochs in (("whole", [3]), ("parts", [1, 3])):
+        for until in epochs:
+            assert train_features(tmp_path / run, max_epochs=until, **plan) == 0
+    whole, parts = (torch.load(tmp_path / run / "model.pt", weights_only=True) for run in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_measures_must_be_as_many_as_the_network_learns(tmp_path, capsys):
+    assert train_features(tmp_path / "out", num_measures=3) == 2
+    assert "num_measures is 3, but nodules have 41. Set it to 41" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_evaluates_an_npz(files, tmp_path, monkeypatch, capsys):
     from medical_gans.cli.command import main
 
-    patches = nodules(130)
-    np.savez(
-        tmp_path / "nodules.npz",
-        hu=patches.hounsfield,
-        malignancy=patches.malignancy,
-        patient=patches.patient,
-        pixel_spacing_mm=np.full(130, 0.6),
-    )
+    archive_of(nodules(130), tmp_path / "nodules.npz")
     monkeypatch.chdir(tmp_path)
     settings = {
         "dataset_dir": "nodules.npz",
         "output_dir": "out",
         "weights": files / "ours.pt",
         "features": files / "features.pt",
-        **NETWORK,
         "num_generated": 12,
         "repeats": 2,
         "trainings": 0,

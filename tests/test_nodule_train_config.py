@@ -35,6 +35,9 @@ def archive(tmp_path_factory):
     return path
 
 
+SMOKE = ["--size", "16", "--width", "2", "--discriminator_width", "2", "--batch_size", "8"]
+
+
 def train(*arguments):
     return main(["lung_nodule", "train", "--config_file", "smoke_lung_nodule", *map(str, arguments)])
 
@@ -49,13 +52,15 @@ def test_an_archive_trains_and_leaves_weights_with_their_card(archive, tmp_path)
 
     from medical_gans.weights import load_network
 
+    assert card["network_def"]["_target_"] == "medical_gans.networks.NoduleGenerator"
+    assert card["latent_size"] == 128 and card["patch_size"] == [16, 16]
     load_network(tmp_path / "run/model.pt")
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        ["--preset", "dcgan", "--num_classes", "0", "--malignancy", "malignant", "--objective", "goodfellow"],
+        ["--config_file", "dcgan_2018", "--malignancy", "malignant", *SMOKE],
         ["--objective", "relativistic", "--penalty", "r1_r2"],
         ["--objective", "wasserstein", "--penalty", "wgan_gp", "--critic_steps", "2"],
         ["--consensus_weight", "0.1", "--objective", "goodfellow"],
@@ -68,8 +73,11 @@ def test_presets_objectives_and_penalties_train(archive, tmp_path, settings):
 
 def test_the_feature_network_chooses_the_weights(archive, tmp_path):
     from medical_gans.networks import NoduleClassifier
+    from medical_gans.weights import WeightsCard, save_weights
 
-    torch.save(NoduleClassifier(num_measures=41).state_dict(), tmp_path / "features.pt")
+    save_weights(tmp_path / "features.pt", NoduleClassifier(num_measures=41))
+    network_def = {"_target_": "medical_gans.networks.NoduleClassifier", "num_measures": 41}
+    WeightsCard([0.6, 0.6], network_def=network_def, window=[-1000, 400]).save(tmp_path / "features.pt")
     settings = ["--features", tmp_path / "features.pt", "--split_fractions", "[0.4,0.5,0.1]"]
     assert train("--dataset_dir", archive, "--output_dir", tmp_path / "run", *settings) == 0
     assert "frechet" in (tmp_path / "run/losses.csv").read_text()
@@ -87,7 +95,7 @@ def test_a_resumed_run_equals_an_unbroken_one(archive, tmp_path):
 def test_classes_and_networks_must_agree(archive, tmp_path, capsys):
     cases = {
         ("--num_classes", "2"): "Set num_classes to 3",
-        ("--preset", "dcgan"): "Set num_classes to 0",
+        ("--config_file", "dcgan_2018", "--num_classes", "3", *SMOKE): "Set num_classes to 0",
         ("--malignancy", "evil"): "malignancy is 'evil'; choose both, all, benign",
         ("--size", "20"): "size is 20; give a multiple of 8",
     }

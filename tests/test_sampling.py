@@ -1,5 +1,7 @@
 """A seed and a class stand for one nodule, whatever else is made."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from scipy import stats
 from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.nodules.sampling import NoduleSampler, load_nodule_sampler, trained_with
 from medical_gans.networks import nodule_generator
-from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.weights import WeightsCard, build_network, load_network, save_weights
 
 CLASSES = ("benign", "malignant", "indeterminate")
 WINDOW = (-1000.0, 400.0)
@@ -115,8 +117,40 @@ def test_weights_and_their_card_make_a_sampler(tmp_path):
 
 
 def test_a_card_tells_what_its_network_was_trained_with(tmp_path):
-    WeightsCard([0.7, 0.7], network={"size": 16}).save(tmp_path / "n.pt")
+    WeightsCard([0.7, 0.7], network_def={"size": 16, "_target_": "medical_gans.networks.NoduleGenerator"}).save(
+        tmp_path / "n.pt"
+    )
     assert trained_with(tmp_path / "n.pt", "size", 56) == 16
     assert trained_with(tmp_path / "n.pt", "width", 8) == 8
     assert trained_with(tmp_path / "n.pt", "spacing", 0.6) == 0.7
     assert trained_with(tmp_path / "nothing.pt", "size", 56) == 56
+
+
+def test_a_network_that_knows_nothing_of_itself_samples_by_its_card(tmp_path):
+    latent, edge = 8, 16
+    network_def = {
+        "_target_": "monai.networks.nets.Generator",
+        "latent_shape": [latent],
+        "start_shape": [4, 4, 4],
+        "channels": [4, 1],
+        "strides": [2, 2],
+    }
+    network = build_network(network_def)
+    save_weights(tmp_path / "n.pt", network)
+    WeightsCard([0.6, 0.6], network_def=network_def, window=WINDOW, latent_size=latent, patch_size=[edge, edge]).save(
+        tmp_path / "n.pt"
+    )
+    sampler = load_nodule_sampler(partial(load_network, tmp_path / "n.pt"), tmp_path / "n.pt")
+    made = sampler.generate([1, 2], [None, None])
+    assert made.shape == (2, edge, edge) and made.dtype == np.int16
+    with torch.no_grad():
+        unit = network.eval()(sampler.latent(1))[0, 0].numpy()
+    np.testing.assert_allclose(made[0], np.clip(unit, -1, 1) * 700 - 300, atol=0.51)
+
+
+def test_an_inferer_takes_the_place_of_the_plain_call(sampler):
+    def darker(latent, network, *label):
+        return network(latent, *label) - 0.1
+
+    other = NoduleSampler(generator(), (0.6, 0.6), WINDOW, CLASSES, inferer=darker)
+    assert (sampler.generate([3], [0]) - other.generate([3], [0])).max() == pytest.approx(70, abs=1)

@@ -81,7 +81,8 @@ def check_value(name: str, text: str | None, default: Any) -> Any:
     if default == "auto" and text.casefold() in ("true", "false"):  # auto stands between the two
         return _truth(shown, text)
     is_expression = isinstance(default, str) and default.startswith(("$", "@", "%"))
-    if name.endswith(("_dir", "_file", "_path")) or (isinstance(default, str) and not is_expression):
+    is_place = name.endswith(("_dir", "_file", "_path"))
+    if is_place or (isinstance(default, str) and not is_expression and text != _as_typed(None)):
         return text
     return _literal(text)
 

@@ -5,7 +5,13 @@ Nothing has to be remembered to continue a run exactly, and the number of worker
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from monai.data import MetaTensor
+from monai.transforms import Randomizable
+from torch import Tensor
 from torch.utils.data import Dataset
 
 
@@ -31,3 +37,24 @@ class EpochViews(Dataset):
     def random(self, index: int, *more: int) -> np.random.Generator:
         """Generator for the choices of one view; `more` numbers several generators of the same view."""
         return np.random.default_rng((self.seed, self.epoch, index, *more))
+
+    def augmented(self, augmentation: Callable[[Any], Any] | None, view: dict[str, Any], index: int) -> dict[str, Any]:
+        """A view through random transforms of MONAI, whose state follows from (seed, epoch, index) too.
+
+        Args:
+            augmentation: of dictionaries; None leaves the view as it is.
+            view: tensors by name.
+            index: of the view.
+        """
+        if augmentation is None:
+            return view
+        if isinstance(augmentation, Randomizable):
+            augmentation.set_random_state(seed=int(self.random(index, 1).integers(2**32 - 1)))
+        return {name: plain(value) for name, value in augmentation(view).items()}
+
+
+def plain(value: Any) -> Any:
+    """A tensor without what MONAI keeps beside it, which would slow down every layer of a network."""
+    if isinstance(value, MetaTensor):
+        value = value.as_tensor()
+    return value.contiguous() if isinstance(value, Tensor) else value

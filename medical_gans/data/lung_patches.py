@@ -1,4 +1,4 @@
-"""Lung patches with and without a nodule, their split, and the views that networks train on."""
+"""Lung patches with and without a nodule, read from whatever they are stored in."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from medical_gans.data.duplicates import near_duplicate_groups
-from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.formats import image_stem, image_suffix, visible_files
 from medical_gans.io.nodules import read_lung_patches, read_nodules
+from medical_gans.io.nodules.ct_patches import check_extent, resampled
 from medical_gans.io.nodules.lidc import is_lidc
 from medical_gans.io.nodules.patch_files import read_patch
 from medical_gans.io.nodules.positions import find_table
-from medical_gans.io.nodules.resampling import check_extent, resampled
-from medical_gans.transforms import unit_to_window, window_to_unit
+from medical_gans.transforms import unit_to_window
 
 LABELS_TABLE = "labels.csv"
 _LARGEST_PATCH = 4.0
@@ -58,10 +54,6 @@ class LungPatches:
         return LungPatches(
             self.hounsfield[chosen], self.is_nodule[chosen], self.name[chosen], self.spacing, self.window
         )
-
-    def images(self) -> Tensor:
-        """``(n, 1, rows, columns)`` in [-1, 1]."""
-        return torch.from_numpy(window_to_unit(self.hounsfield, self.window))[:, None]
 
     def hashes(self) -> list[str]:
         """A short hash of each patch, by which one that was trained on is known again."""
@@ -164,96 +156,3 @@ def _labels(table: Path, names: Sequence[str]) -> np.ndarray:
         raise InputError(f"{table} has {wrong[0]!r} in is_nodule; give 0, 1, or nothing where unknown.")
     known = {row["name"]: int(row["is_nodule"] or -1) for row in rows}
     return np.array([known.get(name, -1) for name in names], dtype=np.int8)
-
-
-@dataclass(frozen=True, eq=False)
-class AnomalySplit:
-    """Sides of a data set with labels.
-
-    Attributes:
-        train: normal patches only.
-        validation: held-out normal patches and some nodules, by which settings and scores are chosen.
-        test: the rest, for nothing but the final figures.
-        left_out: nodules that are nearly a training patch.
-    """
-
-    train: LungPatches
-    validation: LungPatches
-    test: LungPatches
-    left_out: LungPatches
-
-
-def split_patches(
-    patches: LungPatches,
-    fractions: Sequence[float] = (0.6, 0.1, 0.3),
-    validation_nodules: float = 0.2,
-    seed: int = 0,
-) -> AnomalySplit:
-    """Split by groups of near-duplicates (`near_duplicate_groups`), since patches do not say whose they are.
-
-    Args:
-        patches: with labels; unlabelled ones take no part.
-        fractions: of the normal patches for training, validation and test.
-        validation_nodules: share of the nodules for validation; the others are test.
-        seed: draws another split.
-
-    Raises:
-        SettingError: the fractions are not three that add up to 1, or the share is not one.
-        InputError: a side has no normal patch.
-    """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not 0 <= validation_nodules <= 1:
-        raise SettingError(
-            f"split_fractions are {list(fractions)} and validation_nodules is {validation_nodules}; give three shares "
-            "that add up to 1, and one between 0 and 1."
-        )
-    group = near_duplicate_groups(patches.hounsfield)
-    rank = np.random.default_rng(seed).permutation(int(group.max(initial=-1)) + 1)[group]
-    normal, nodule = patches.is_nodule == 0, patches.is_nodule == 1
-    side = np.full(len(patches), -1)
-    if normal.any():
-        edges = np.quantile(rank[normal], np.cumsum(fractions[:2]))
-        side[normal] = np.digitize(rank[normal], edges, right=True)
-    if nodule.any():
-        edge = np.quantile(rank[nodule], validation_nodules)
-        side[nodule] = np.where(rank[nodule] <= edge, 1, 2)
-    for index in np.flatnonzero(nodule & np.isin(group, group[normal])):
-        own = side[normal & (group == group[index])]
-        side[index] = own[0] if own[0] > 0 else -1
-    found = [patches.select(np.flatnonzero(side == number)) for number in range(3)]
-    for name, share, one in zip(("training", "validation", "test"), fractions, found, strict=True):
-        if share > 0 and not (one.is_nodule == 0).any():
-            raise InputError(f"No normal patch (is_nodule = 0) is left for {name}. Give more of them.")
-    train, validation, test = found
-    return AnomalySplit(train, validation, test, left_out=patches.select(np.flatnonzero((side < 0) & nodule)))
-
-
-class NormalViews(EpochViews):
-    """Patches drawn at random, in one of the eight symmetries of a square, shifted by a few voxels.
-
-    Args:
-        patches: normal ones.
-        views_per_epoch: views drawn in one epoch.
-        symmetries: turn and mirror.
-        shift: largest shift in voxels; what enters repeats the border.
-        seed: of every random choice.
-    """
-
-    def __init__(
-        self, patches: LungPatches, *, views_per_epoch: int, symmetries: bool = True, shift: int = 2, seed: int = 0
-    ) -> None:
-        super().__init__(views_per_epoch, seed)
-        self.images = patches.images()
-        self.symmetries, self.shift = symmetries, shift
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """``image`` ``(1, rows, columns)`` in [-1, 1]."""
-        rng = self.random(index)
-        image = self.images[int(rng.integers(len(self.images)))]
-        if self.symmetries:
-            image = torch.rot90(image, int(rng.integers(4)), (1, 2))
-            image = image.flip(2) if rng.random() < 0.5 else image
-        for axis in (1, 2):
-            offset = int(rng.integers(-self.shift, self.shift + 1))
-            places = (torch.arange(image.shape[axis]) + offset).clamp(0, image.shape[axis] - 1)
-            image = image.index_select(axis, places)
-        return {"image": image.contiguous()}

@@ -1,20 +1,21 @@
-"""From nodule patches in HU to the views that a generator and its discriminator train on."""
+"""From nodule patches in HU to the views that networks train on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medical_gans.data.epoch_views import EpochViews
+from medical_gans.data.epoch_views import EpochViews, plain
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io.nodules import CLASSES, NodulePatches, split_by_patient
-from medical_gans.transforms import window_to_unit
+from medical_gans.io.nodules import CLASSES, NodulePatches
 
 CHOICES = ("both", "all", *CLASSES)
+Transform = Callable[[Any], Any]
+"""Of dictionaries with ``image`` ``(1, *spatial)``, as MONAI's are."""
 
 
 class NoduleViews(EpochViews):
@@ -23,10 +24,10 @@ class NoduleViews(EpochViews):
     Args:
         patches: of the training patients.
         labels: classes to draw from, indices into `CLASSES`.
-        window: HU that become [-1, 1].
+        preprocessing: from HU to what networks see.
+        augmentation: random transforms of each view; None for none.
         views_per_epoch: views drawn in one epoch.
         balanced: draw each class equally often rather than as the data has them.
-        flip: mirror left-right with probability one half.
         seed: of every random choice.
 
     Raises:
@@ -38,14 +39,13 @@ class NoduleViews(EpochViews):
         patches: NodulePatches,
         labels: Sequence[int],
         *,
-        window: Sequence[float],
+        preprocessing: Transform,
+        augmentation: Transform | None = None,
         views_per_epoch: int,
         balanced: bool = True,
-        flip: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__(views_per_epoch, seed)
-        self.images = window_to_unit(patches.hounsfield, window)[:, None]
         self.labels = patches.label
         self.members = {label: np.flatnonzero(self.labels == label) for label in labels}
         empty = [CLASSES[label] for label, members in self.members.items() if not len(members)]
@@ -55,7 +55,8 @@ class NoduleViews(EpochViews):
                 f"No {empty[0]} nodule among the training patients ({counts}). Give data with ratings "
                 f"of that class, or choose other classes by malignancy."
             )
-        self.balanced, self.flip = balanced, flip
+        self.images = images_of(patches.hounsfield, preprocessing)
+        self.balanced, self.augmentation = balanced, augmentation
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``image`` ``(1, *spatial)`` in [-1, 1] and ``label``."""
@@ -64,10 +65,48 @@ class NoduleViews(EpochViews):
             drawn = rng.choice(self.members[list(self.members)[rng.integers(len(self.members))]])
         else:
             drawn = rng.choice(np.concatenate(list(self.members.values())))
-        image = self.images[drawn]
-        if self.flip and rng.random() < 0.5:
-            image = image[:, :, ::-1]  # columns are left-right, also in a volume (rows, columns, slices)
-        return {"image": torch.from_numpy(image.copy()), "label": torch.tensor(int(self.labels[drawn]))}
+        view = {"image": self.images[drawn], "label": torch.tensor(int(self.labels[drawn]))}
+        return self.augmented(self.augmentation, view, index)
+
+
+class MeasuredViews(EpochViews):
+    """Every patch once before any comes again, with its malignancy and radiomic measures.
+
+    Args:
+        images: ``(n, 1, *spatial)`` in [-1, 1].
+        malignant: ``(n,)`` 1, 0, or NaN where nobody knows.
+        measures: ``(n, measures)``, standardised.
+        augmentation: random transforms of each view; None for none.
+        views_per_epoch: views drawn in one epoch.
+        seed: of every random choice.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        malignant: np.ndarray,
+        measures: np.ndarray,
+        *,
+        augmentation: Transform | None = None,
+        views_per_epoch: int,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(views_per_epoch, seed)
+        self.images, self.augmentation = images, augmentation
+        self.malignant, self.measures = (torch.from_numpy(np.float32(one)) for one in (malignant, measures))
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """``image`` ``(1, *spatial)`` in [-1, 1], ``malignant`` and ``measures``."""
+        turn, place = divmod(self.epoch * self.views_per_epoch + index, len(self.images))
+        drawn = int(np.random.default_rng((self.seed, turn)).permutation(len(self.images))[place])
+        view = {"image": self.images[drawn], "malignant": self.malignant[drawn], "measures": self.measures[drawn]}
+        return self.augmented(self.augmentation, view, index)
+
+
+def images_of(hounsfield: np.ndarray, preprocessing: Transform) -> Tensor:
+    """Patches ``(n, *spatial)`` in HU as images ``(n, 1, *spatial)`` for a network."""
+    made = [plain(preprocessing({"image": torch.from_numpy(np.float32(patch))[None]})["image"]) for patch in hounsfield]
+    return torch.stack(made) if made else torch.empty(0, 1, *hounsfield.shape[1:])
 
 
 def labels_of(malignancy: str, num_classes: int) -> list[int]:
@@ -89,27 +128,3 @@ def labels_of(malignancy: str, num_classes: int) -> list[int]:
             "Set num_classes to 3, or to 2 with malignancy=both."
         )
     return labels
-
-
-def nodule_views(
-    patches: NodulePatches,
-    labels: Sequence[int],
-    *,
-    split_fractions: Sequence[float] = (0.6, 0.1, 0.3),
-    split_seed: int = 0,
-    **options: Any,
-) -> NoduleViews:
-    """Views of the training patients of a data set.
-
-    Args:
-        patches: of all patients.
-        labels: classes to draw from.
-        split_fractions: of the patients for training, validation and test.
-        split_seed: draws another split.
-        options: see `NoduleViews`.
-
-    Raises:
-        InputError: a class has no patch.
-    """
-    training = split_by_patient(patches, "train", fractions=split_fractions, seed=split_seed)
-    return NoduleViews(training, labels, **options)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, smooth_l1_loss
+from torch.nn import BCEWithLogitsLoss, SmoothL1Loss
+from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from medical_gans.errors import InputError, SettingError
-from medical_gans.transforms import window_to_unit
+from medical_gans.methods.nodule_features import NoduleFeatures
+from medical_gans.training.player import Player
 
 _BATCH = 128
 
@@ -45,11 +47,6 @@ class Budget:
                 f"steps is {self.steps}, batch_size {self.batch_size}, learning_rate {self.learning_rate}, shift "
                 f"{self.shift}; steps and batch_size must be 2 or more, the rate above 0, the shift 0 or more."
             )
-
-
-def images_of(hounsfield: np.ndarray, window: Sequence[float]) -> Tensor:
-    """Patches ``(n, *spatial)`` in HU as images ``(n, 1, *spatial)`` in [-1, 1]."""
-    return torch.from_numpy(window_to_unit(hounsfield, window).astype(np.float32))[:, None]
 
 
 def train_classifier(
@@ -86,32 +83,27 @@ def train_classifier(
         raise InputError(
             "A classifier needs benign and malignant nodules to learn from; one of the classes is missing."
         )
-    wanted = None if measures is None else torch.from_numpy(np.asarray(measures, dtype=np.float32)).to(device)
-    two_dimensional = images.ndim == 4
-    network.to(device).train()
-    if two_dimensional:  # twice as fast on a CPU
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(network.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, budget.learning_rate, total_steps=budget.steps)
+    player = Player(
+        {"classifier": network},
+        partial(torch.optim.AdamW, lr=budget.learning_rate, weight_decay=budget.weight_decay),
+        schedule=partial(OneCycleLR, max_lr=budget.learning_rate, total_steps=budget.steps),
+        device=device,
+    )
     draw = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.int64)
+    known = {"malignant": truth}
+    if measures is not None:
+        known["measures"] = torch.from_numpy(np.asarray(measures, dtype=np.float32))
+    losses = {"malignancy": BCEWithLogitsLoss(), "measures": SmoothL1Loss()}
+    method = NoduleFeatures(player, losses, images)
     for _ in tqdm(range(budget.steps), desc=progress, disable=progress is None, leave=False):
         while len(order) < budget.batch_size:
             order = torch.cat([order, torch.randperm(len(images), generator=draw)])
         chosen, order = order[: budget.batch_size], order[budget.batch_size :]
-        outputs = network(_augmented(images[chosen], budget.shift, draw).to(device))
-        batch_truth = truth[chosen].to(device)
-        known = batch_truth.isfinite()
-        loss = outputs.sum() * 0.0
-        if known.any():
-            loss = loss + binary_cross_entropy_with_logits(outputs[known, 0], batch_truth[known])
-        if wanted is not None:
-            loss = loss + smooth_l1_loss(outputs[:, 1:], wanted[chosen.to(device)])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    _settle_norms(network, images[torch.randperm(len(images), generator=draw)], device)
+        image = _augmented(images[chosen], budget.shift, draw)
+        method({"image": image, **{name: values[chosen] for name, values in known.items()}})
+        player.end_epoch()  # the schedule goes by steps
+    method.settle_statistics()
     return network.eval()
 
 
@@ -140,18 +132,3 @@ def _augmented(images: Tensor, shift: int, draw: torch.Generator) -> Tensor:
         axes = [axis + 1 for axis, turned in enumerate(mirror) if turned]
         views.append(image[(slice(None), *box)].flip(axes))
     return torch.stack(views)
-
-
-def _settle_norms(network: nn.Module, images: Tensor, device: str | torch.device) -> None:
-    """Batch statistics of the last steps are noisy; the last norm above all must standardise the features exactly."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
-    network.train()
-    with torch.no_grad():
-        for batch in images.tensor_split(-(-len(images) // _BATCH)):
-            network(batch.to(device))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

@@ -7,17 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.transforms import ScaleIntensityRanged
 
+from medical_gans.data.patches import Transform, images_of
 from medical_gans.errors import InputError
-from medical_gans.evaluation.nodule_classification import features_of, images_of
+from medical_gans.evaluation.nodule_classification import features_of
 from medical_gans.metrics.radiomics import radiomic_measures
-from medical_gans.networks.nodule_classifier import NoduleClassifier
-from medical_gans.training.checkpoints import WeightsCard, load_weights
+from medical_gans.weights import WeightsCard, load_network
 
 Features = Callable[[np.ndarray], np.ndarray]
 """Patches ``(n, *spatial)`` in HU to ``(n, features)``."""
 _EXTREME = 5.0
 _BATCH = 32
+
+
+def window_preprocessing(window: Sequence[float]) -> Transform:
+    """HU to [-1, 1], as the configs' ``preprocessing``."""
+    return ScaleIntensityRanged("image", window[0], window[1], -1.0, 1.0, clip=True)
 
 
 class RadiomicFeatures:
@@ -42,7 +48,7 @@ class RadiomicFeatures:
 
 
 class NetworkFeatures:
-    """Features of a `NoduleClassifier`, which standardises them itself.
+    """Features of a network such as `NoduleClassifier`, which standardises them itself.
 
     Args:
         weights: file, with its card beside it.
@@ -68,13 +74,13 @@ class NetworkFeatures:
                 f"{' x '.join(f'{edge:g}' for edge in spacing)} mm. Set spacing to that of the network, or train one "
                 "with lung_nodule features."
             )
-        self.window = tuple(card.window)
+        self.preprocessing = window_preprocessing(card.window)
         self.device = device
-        self.network = load_weights(NoduleClassifier(**card.network), path).to(device)
+        self.network = load_network(path, device)
 
     def __call__(self, hounsfield: np.ndarray) -> np.ndarray:
         """``(n, features)``."""
-        return features_of(self.network, images_of(hounsfield, self.window), self.device)
+        return features_of(self.network, images_of(hounsfield, self.preprocessing), self.device)
 
 
 class ScriptFeatures:
@@ -122,7 +128,7 @@ class ScriptFeatures:
         """
         images = hounsfield if hounsfield.ndim == 3 else hounsfield[..., hounsfield.shape[3] // 2]
         low, high = self.value_range
-        unit = (images_of(images, self.window) + 1.0) / 2.0 * (high - low) + low
+        unit = (images_of(images, window_preprocessing(self.window)) + 1.0) / 2.0 * (high - low) + low
         found = []
         for batch in unit.split(_BATCH):
             resized = torch.nn.functional.interpolate(

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from medical_gans.evaluation.nodule_figures import DEFINITIONS, FLOOR, Figures, Samples
-from medical_gans.evaluation.nodule_pictures import ClosestPairs, beside, closest_pairs, roc_curves, scatter
 from medical_gans.evaluation.nodule_sources import JUDGED
 from medical_gans.evaluation.nodule_tables import figure_tables, targets_table, usefulness_table, write_csv, write_json
 from medical_gans.evaluation.nodule_usefulness import Usefulness
 from medical_gans.report import Manifest, Table, write_results_page
+from medical_gans.report.nodules import ClosestPairs, beside, closest_pairs, roc_curves, scatter
 
 TRAINING = "training patients"
 """What the tables call them: what a generator would reach that had learned their distribution."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from tqdm import tqdm
 from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.nodules.sampling import NoduleSampler, load_nodule_sampler
 from medical_gans.io.nodules import CLASSES, NodulePatches
-from medical_gans.io.nodules.generated import read_samples, read_samples_table
-from medical_gans.training.checkpoints import WeightsCard
+from medical_gans.io.nodules.patch_files import read_samples, read_samples_table
+from medical_gans.weights import load_network
 
 JUDGED = {0: CLASSES[0], 1: CLASSES[1]}
 """Labels that are judged; indeterminate nodules only help to learn."""
@@ -83,15 +84,15 @@ def generate_nodules(
 
 def samplers_of_weights(
     weights: str | Path | Mapping[str, str | Path],
-    network: Callable[..., Any],
     device: str = "cpu",
+    inferer: Callable[..., Any] | None = None,
 ) -> tuple[dict[str, NoduleSampler], dict[str, Path]]:
     """Generators for `generate_nodules`, built from the card beside their weights.
 
     Args:
         weights: a file; or, for generators of one class each, ``{"benign": file, "malignant": file}``.
-        network: makes a generator from the arguments in the card: `networks.nodule_generator`.
         device: where to compute.
+        inferer: see `NoduleSampler`.
 
     Returns:
         The generators, and their files by ``weights`` or by class.
@@ -106,8 +107,8 @@ def samplers_of_weights(
                 f"Weights by class are given for {', '.join(weights) or 'none'}; give them for benign and malignant."
             )
         files = {name: Path(file) for name, file in weights.items()}
-        return {name: _sampler(file, network, device) for name, file in files.items()}, files
-    sampler = _sampler(Path(weights), network, device)
+        return {name: _sampler(file, device, inferer) for name, file in files.items()}, files
+    sampler = _sampler(Path(weights), device, inferer)
     return samplers_by_class(sampler), {"weights": Path(weights)}
 
 
@@ -145,15 +146,5 @@ def check_same_patches(real: NodulePatches, generated: GeneratedNodules, name: s
         )
 
 
-def _sampler(weights: Path, network: Callable[..., Any], device: str) -> NoduleSampler:
-    card = WeightsCard.of(weights)
-    if card is None or not card.network:
-        raise InputError(
-            f"{weights} has no card ({weights.with_suffix('.json').name}) beside it that tells its network. Copy the "
-            "card that lung_nodule train wrote with the weights."
-        )
-    try:
-        built = network(**card.network)
-    except TypeError as error:
-        raise InputError(f"The card of {weights} is of another kind of network: {error}.") from error
-    return load_nodule_sampler(built, weights, device)
+def _sampler(weights: Path, device: str, inferer: Callable[..., Any] | None) -> NoduleSampler:
+    return load_nodule_sampler(partial(load_network, weights), weights, device, inferer)

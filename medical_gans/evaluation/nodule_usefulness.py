@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
+from medical_gans.data.patches import Transform, images_of
 from medical_gans.errors import SettingError
-from medical_gans.evaluation.nodule_classification import Budget, images_of, malignancy_logits, train_classifier
-from medical_gans.networks.nodule_classifier import NoduleClassifier
+from medical_gans.evaluation.nodule_classification import Budget, malignancy_logits, train_classifier
+from medical_gans.metrics.roc import area_under_curve, patient_bootstrap
 
 REAL = "real"
 _BOOTSTRAPS = 2000
@@ -63,10 +65,10 @@ def usefulness(
     test: Labelled,
     patient: np.ndarray,
     *,
-    window: Sequence[float],
+    preprocessing: Transform,
     budget: Budget,
     trainings: int = 3,
-    width: int = 8,
+    classifier: Callable[[], nn.Module],
     seed: int = 0,
     device: str = "cpu",
 ) -> Usefulness:
@@ -79,10 +81,10 @@ def usefulness(
         generated: by name of the generator.
         test: other patients.
         patient: ``(n,)`` of each test nodule.
-        window: HU.
+        preprocessing: from HU to what the classifiers see.
         budget: of each training.
         trainings: from different initial weights.
-        width: of the classifier.
+        classifier: makes one, untrained.
         seed: of the trainings and the bootstrap.
         device: where to train.
 
@@ -99,14 +101,14 @@ def usefulness(
             np.concatenate([real.hounsfield, nodules.hounsfield]),
             np.concatenate([real.malignant, nodules.malignant]),
         )
-    tested = images_of(test.hounsfield, window)
+    tested = images_of(test.hounsfield, preprocessing)
     logits: dict[str, np.ndarray] = {}
     with tqdm(total=len(lessons) * trainings, desc="classifiers", unit="training", leave=False) as bar:
         for name, lesson in lessons.items():
-            images = images_of(lesson.hounsfield, window)
+            images = images_of(lesson.hounsfield, preprocessing)
             found = []
             for number in range(trainings):
-                network = _classifier(tested.ndim - 2, width, seed + number)
+                network = _made(classifier, seed + number)
                 train_classifier(network, images, lesson.malignant, budget=budget, seed=seed + number, device=device)
                 found.append(malignancy_logits(network, tested, device))
                 bar.update()
@@ -117,33 +119,6 @@ def usefulness(
     }
     counts = {name: len(lesson.malignant) for name, lesson in lessons.items()}
     return Usefulness(auc, difference, by_training, counts, logits, test.malignant, len(np.unique(patient)))
-
-
-def area_under_curve(score: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Area under the ROC curve: the share of pairs in the right order, ties counting half (Mann and Whitney 1947).
-
-    Args:
-        score: ``(n,)``.
-        positive: ``(n,)`` truth.
-        weights: ``(draws, n)``, how often each sample counts; None counts each once.
-
-    Returns:
-        ``(draws,)``, NaN where a class is missing.
-    """
-    truth = np.asarray(positive, dtype=bool)
-    counts = np.ones((1, len(truth))) if weights is None else weights
-    above = score[truth][:, None] - score[~truth][None, :]
-    ordered = (above > 0) + 0.5 * (above == 0)
-    with np.errstate(invalid="ignore"):
-        pairs = counts[:, truth].sum(1) * counts[:, ~truth].sum(1)
-        area: np.ndarray = ((counts[:, truth] @ ordered) * counts[:, ~truth]).sum(1) / pairs
-    return area
-
-
-def patient_bootstrap(patient: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """``(draws, n)``: how often each sample counts when as many patients are drawn with replacement."""
-    names, index = np.unique(patient, return_inverse=True)
-    return rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)[:, index]
 
 
 def auc_intervals(
@@ -170,7 +145,7 @@ def _interval(value: float, drawn: np.ndarray) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def _classifier(spatial_dims: int, width: int, seed: int) -> NoduleClassifier:
+def _made(classifier: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NoduleClassifier(spatial_dims=spatial_dims, width=width)
+        return classifier()

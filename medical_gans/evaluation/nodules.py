@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from medical_gans.data.patches import Transform
 from medical_gans.errors import InputError, SettingError
 from medical_gans.evaluation.nodule_classification import Budget
 from medical_gans.evaluation.nodule_features import Features, NetworkFeatures, RadiomicFeatures, ScriptFeatures
@@ -31,7 +33,6 @@ from medical_gans.inference.nodules.sampling import NoduleSampler
 from medical_gans.io.nodules import NodulePatches, require_classes, split_by_patient
 from medical_gans.io.ownership import Origin, data_set
 from medical_gans.io.writing import whole_folder
-from medical_gans.networks import nodule_generator
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.report.manifest import sha256
 
@@ -60,12 +61,14 @@ class NoduleEvaluation:
         extractor: TorchScript file of a further one, see `ScriptFeatures`.
         extractor_size: pixels that it wants.
         extractor_range: values that it wants.
-        window: HU of black and white, and of what the classifiers see.
+        window: HU of black and white.
         split_fractions, split_seed: as in training.
         k: neighbours that make a manifold.
         repeats: random halves of the test patients.
         trainings: of each classifier; 0 leaves usefulness out.
-        classifier_width: channels of its first layer.
+        preprocessing: from HU to what the classifiers see.
+        classifier: makes one, untrained.
+        inferer: of the generators in `compare`, see `NoduleSampler`.
         budget: of each of its trainings.
         dataset_dir: that the patches were read from, for the manifest.
         device: cpu or cuda.
@@ -93,7 +96,9 @@ class NoduleEvaluation:
         k: int = 5,
         repeats: int = 100,
         trainings: int = 3,
-        classifier_width: int = 8,
+        preprocessing: Transform,
+        classifier: Callable[[], nn.Module],
+        inferer: Callable[..., Tensor] | None = None,
         budget: Budget | None = None,
         dataset_dir: str | Path = ".",
         device: str = "cpu",
@@ -105,7 +110,8 @@ class NoduleEvaluation:
         self.features, self.extractor = Path(features), extractor
         self.extractor_size, self.extractor_range = extractor_size, extractor_range
         self.window, self.split_fractions, self.split_seed = tuple(window), tuple(split_fractions), split_seed
-        self.k, self.repeats, self.trainings, self.classifier_width = k, repeats, trainings, classifier_width
+        self.k, self.repeats, self.trainings = k, repeats, trainings
+        self.preprocessing, self.classifier, self.inferer = preprocessing, classifier, inferer
         self.budget, self.dataset_dir, self.device, self.seed = budget or Budget(), dataset_dir, str(device), seed
         self.output_dir = Path(os.path.realpath(output_dir))
         given = [self.weights, features, extractor, generated, *self.compare.values()]
@@ -118,7 +124,6 @@ class NoduleEvaluation:
             for name in (
                 *("dataset_dir", "weights", "generated", "compare", "num_generated", "truncation", "features"),
                 *("extractor", "window", "split_fractions", "split_seed", "k", "repeats", "trainings"),
-                "classifier_width",
             )
         }
         self.manifest = Manifest(
@@ -187,7 +192,7 @@ class NoduleEvaluation:
         else:
             loaded[self.name] = samplers_by_class(self.load_sampler()), {"weights": self.weights}
         for name, weights in self.compare.items():
-            loaded[name] = samplers_of_weights(weights, nodule_generator, self.device)
+            loaded[name] = samplers_of_weights(weights, self.device, self.inferer)
         for name, (samplers, files) in loaded.items():
             for kind, file in files.items():
                 self.manifest.weights[f"{name}, {kind}: {file.name}"] = sha256(file)
@@ -253,10 +258,10 @@ class NoduleEvaluation:
             {name: _labelled(nodules) for name, nodules in generators.items() if nodules.has_classes},
             _labelled(test),
             test.patient,
-            window=self.window,
+            preprocessing=self.preprocessing,
             budget=self.budget,
             trainings=self.trainings,
-            width=self.classifier_width,
+            classifier=self.classifier,
             seed=self.seed,
             device=self.device,
         )

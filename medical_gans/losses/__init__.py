@@ -3,16 +3,31 @@
 from medical_gans.losses.adversarial import AdversarialObjective, adversarial_objective
 from medical_gans.losses.bone import bone_terms, nearest_shift, weighted_l1
 from medical_gans.losses.f_divergence import F_DIVERGENCES, FDivergence
-from medical_gans.losses.penalties import consensus_regulariser, gradient_penalty, r1_penalty, r2_penalty
+from medical_gans.losses.penalties import (
+    R1,
+    R1R2,
+    GradientPenalty,
+    Penalty,
+    consensus_regulariser,
+    discriminator_penalty,
+    gradient_penalty,
+    r1_penalty,
+    r2_penalty,
+)
 from medical_gans.losses.structure import gradient_correlation_loss, mind_descriptor, mind_loss
 
 __all__ = [
     "F_DIVERGENCES",
+    "R1",
+    "R1R2",
     "AdversarialObjective",
     "FDivergence",
+    "GradientPenalty",
+    "Penalty",
     "adversarial_objective",
     "bone_terms",
     "consensus_regulariser",
+    "discriminator_penalty",
     "gradient_correlation_loss",
     "gradient_penalty",
     "mind_descriptor",

@@ -7,9 +7,12 @@ is what its losses see.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from medical_gans.errors import SettingError
 
 
 def _input_gradient(logits: Tensor, images: Tensor) -> Tensor:
@@ -77,3 +80,74 @@ def consensus_regulariser(player_losses: Sequence[Tensor], player_parameters: Se
         gradients = torch.autograd.grad(loss, list(parameters), create_graph=True)
         energy = energy + sum(gradient.square().sum() for gradient in gradients) / 2
     return energy
+
+
+class Penalty(Protocol):
+    """What a discriminator pays for its gradient."""
+
+    def __call__(
+        self,
+        critic: Callable[[Tensor], Tensor],
+        real: Tensor,
+        fake: Tensor,
+        augmentation: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """One number, with graph.
+
+        Args:
+            critic: from images to logits ``(batch, 1, *spatial)``.
+            real: ``(batch, channel, *spatial)``.
+            fake: of the same shape.
+            augmentation: what the critic sees of an image.
+        """
+
+
+class R1:
+    """Half the squared gradient on real images, see `r1_penalty`; weigh it by gamma."""
+
+    def __call__(
+        self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, augmentation: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        return 0.5 * _on(critic, real, augmentation)
+
+
+class R1R2:
+    """Half the squared gradients on real and on generated images (R3GAN, Huang et al. 2024); weigh it by gamma."""
+
+    def __call__(
+        self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, augmentation: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        return 0.5 * (_on(critic, real, augmentation) + _on(critic, fake, augmentation))
+
+
+class GradientPenalty:
+    """WGAN-GP's, see `gradient_penalty`; weigh it by lambda."""
+
+    def __call__(
+        self, critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, augmentation: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        return gradient_penalty(critic, augmentation(real), augmentation(fake))
+
+
+_PENALTIES: dict[str, Callable[[], Penalty | None]] = {
+    "none": lambda: None,
+    "r1": R1,
+    "r1_r2": R1R2,
+    "wgan_gp": GradientPenalty,
+}
+
+
+def discriminator_penalty(name: str) -> Penalty | None:
+    """The penalty of that name; None for ``none``.
+
+    Raises:
+        SettingError: no penalty has this name.
+    """
+    if name not in _PENALTIES:
+        raise SettingError(f"penalty is '{name}'; choose {', '.join(_PENALTIES)}.")
+    return _PENALTIES[name]()
+
+
+def _on(critic: Callable[[Tensor], Tensor], images: Tensor, augmentation: Callable[[Tensor], Tensor]) -> Tensor:
+    images = images.detach().clone().requires_grad_()
+    return r1_penalty(critic(augmentation(images)), images)

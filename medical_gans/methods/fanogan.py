@@ -1,51 +1,42 @@
-"""Second half of f-AnoGAN: the encoder that finds the latent vector of a patch at once."""
+"""Second half of f-AnoGAN: the encoder that finds the latent vector of a patch at once (Schlegl et al. 2019).
+
+The first half is `gan.Gan` with Wasserstein's objective and a gradient penalty, on normal patches.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from medical_gans.networks.anomaly_detector import AnomalyDetector
-from medical_gans.training.parallel import average_gradients, share_weights
-from medical_gans.training.schedules import flat_then_linear
+from medical_gans.networks import AnomalyDetector
+from medical_gans.training.player import Method, Player
 
 
-class EncoderStep:
-    """One update of the encoder, generator and critic as they are (izi_f, Schlegl et al. 2019, equation 5).
+class Encoder(Method):
+    """Updates the encoder, generator and critic as they are: izi_f (equation 5).
 
-    Loss: mean squared difference of image and reconstruction, plus kappa times that of the critic's features.
+    Loss: |x - G(E(x))|^2 + kappa |f(x) - f(G(E(x)))|^2, both as means, f the critic's last feature maps.
 
     Args:
-        detector: whose encoder learns.
-        kappa: weight of the features.
-        learning_rate: of RMSprop; 5e-5 as published.
-        flat_epochs: epochs at the full learning rate.
-        decay_epochs: epochs of linear decay that follow.
-        device: where the networks are.
+        encoder: player with the network ``encoder``, which is that of the detector.
+        detector: generator, encoder and critic.
+        losses: ``image``, of (x, G(E(x))), and ``features``, of (f(x), f(G(E(x)))): means over batch and elements.
+        weights: of ``image``, and of ``features``: kappa; 1 where not given.
     """
 
     def __init__(
         self,
+        encoder: Player,
         detector: AnomalyDetector,
-        *,
-        kappa: float = 1.0,
-        learning_rate: float = 5e-5,
-        flat_epochs: int = 100,
-        decay_epochs: int = 0,
-        device: torch.device | str = "cpu",
+        losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]],
+        weights: Mapping[str, float] | None = None,
     ) -> None:
-        self.device = torch.device(device)
-        self.detector = detector.to(self.device)
-        self.kappa = kappa
-        share_weights(self.detector.encoder)
-        self.optimiser = torch.optim.RMSprop(self.detector.encoder.parameters(), learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda epoch: flat_then_linear(epoch, flat_epochs, decay_epochs)
-        )
-        self.images: dict[str, Tensor] = {}
+        super().__init__({"encoder": encoder}, shipped=("encoder", "encoder"))
+        self.detector = detector.to(encoder.device)
+        self.losses = losses
+        self.weights = {"image": 1.0, "features": 1.0, **(weights or {})}
 
     @property
     def shipped(self) -> AnomalyDetector:
@@ -54,34 +45,18 @@ class EncoderStep:
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """Update once; the losses by name."""
-        image = batch["image"].to(self.device, non_blocking=True)
-        self.detector.eval()
-        for network in (self.detector.generator, self.detector.critic):
-            network.requires_grad_(False)
-        made = self.detector.generator(self.detector.encode(image), None)
-        in_image = (image - made).square().mean()
-        in_features = self.detector.feature_residual(image, made, 2).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        (in_image + self.kappa * in_features).backward()
-        average_gradients(list(self.detector.encoder.parameters()))
-        self.optimiser.step()
-        self.images = {"query": image, "reconstruction": made.detach()}
-        return {"image": float(in_image.detach()), "features": float(in_features.detach())}
-
-    def end_epoch(self) -> None:
-        """Advance the learning-rate schedule."""
-        self.schedule.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on; generator and critic are those of the first phase."""
-        return {
-            "detector": self.detector.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": {"last_epoch": self.schedule.last_epoch},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a stored state."""
-        self.detector.load_state_dict(state["detector"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        encoder, detector = self.players["encoder"], self.detector
+        image = batch["image"].to(encoder.device, non_blocking=True)
+        for network in (detector.generator, detector.critic):
+            network.eval().requires_grad_(False)
+        encoder.begin()
+        with encoder.autocast():
+            made = detector(image)
+            terms = {
+                "image": self.losses["image"](made, image),
+                "features": self.losses["features"](detector.critic.features(made), detector.critic.features(image)),  # type: ignore[operator]
+            }
+            loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        encoder.descend(loss)
+        self.images = {"query": image, "reconstruction": made.detach().float()}
+        return {name: float(term.detach()) for name, term in terms.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from torch import nn
 
 from medical_gans.errors import SettingError
@@ -60,4 +62,22 @@ def _check_preset(preset: str, num_classes: int) -> None:
         raise SettingError(
             f"The dcgan preset has no classes, num_classes is {num_classes}. Set num_classes to 0, "
             "and malignancy to the class to be learned; or choose preset resnet."
+        )
+
+
+def check_classes(network: nn.Module, name: str, num_classes: int) -> None:
+    """Refuse a network that is not told as many classes as there are; one from elsewhere may not say how many it takes.
+
+    Raises:
+        SettingError: it takes another number.
+    """
+    known = getattr(network, "num_classes", None)
+    if known is None:
+        takes = len(inspect.signature(network.forward).parameters)
+        known = num_classes if takes > 1 else 0
+    if known != num_classes:
+        has = f"has {known} classes" if known else "has no classes"
+        raise SettingError(
+            f"The {name}, {type(network).__name__}, {has}, num_classes is {num_classes}. Set num_classes to {known}"
+            f"{', and malignancy to the class to be learned' if not known else ''}; or choose another network."
         )

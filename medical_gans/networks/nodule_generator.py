@@ -148,11 +148,23 @@ class NoduleGenerator(nn.Module):
         orthogonal(self)
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        """``(batch, latent_size)`` and classes ``(batch,)`` to ``(batch, 1, *spatial)`` in [-1, 1]."""
+        """Patches ``(batch, 1, *spatial)`` in [-1, 1].
+
+        Args:
+            latent: ``(batch, latent_size)``; without `label` a generator with classes takes a number for each class
+                behind them, the largest of which tells the class, as ONNX, TorchScript and MONAI's checks need it.
+            label: classes ``(batch,)``.
+
+        Raises:
+            ValueError: the class is told in neither way.
+        """
         condition = latent
         if self.classes is not None:
             if label is None:
-                raise ValueError("This generator needs the class of each image.")
+                if latent.shape[1] != self.latent_size + self.num_classes:
+                    raise ValueError("This generator needs the class of each image.")
+                label = latent[:, self.latent_size :].argmax(1)
+            latent = latent[:, : self.latent_size]
             condition = torch.cat([latent, self.classes(label)], 1)
         image = self.start(condition)
         image = image.reshape([image.shape[0], -1] + [self.start_edge] * self.spatial_dims)  # TorchScript

@@ -1,6 +1,7 @@
 """What happens to images between a file and a network, as YAML names it."""
 
 from medical_gans.transforms.augmentation import translation_augmentation
+from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
 from medical_gans.transforms.grid import resize_in_plane
 from medical_gans.transforms.intensity import (
     AIR_HU,
@@ -14,13 +15,16 @@ from medical_gans.transforms.intensity import (
     unit_to_window,
     window_to_unit,
 )
-from medical_gans.transforms.painting import CtTissues, Painter, RandomFields, Window, label_tissues
+from medical_gans.transforms.painting import Painter
+from medical_gans.transforms.random_fields import RandomFields, Window
+from medical_gans.transforms.tissues import CtTissues, label_tissues
 
 __all__ = [
     "AIR_HU",
     "HOUNSFIELD_KNOTS",
     "MR_CEILING",
     "CtTissues",
+    "DifferentiableAugmentation",
     "Painter",
     "RandomFields",
     "Window",

@@ -3,9 +3,9 @@
 A network that learns from painted images sees more contrasts than any scanner makes and must rely on anatomy; its
 truth is exact, on the same voxels (Billot et al. 2023, SynthSeg, for label maps). Three parts:
 
-- `CtTissues` says how much of each tissue a voxel of a CT holds;
+- `tissues.CtTissues` says how much of each tissue a voxel of a CT holds;
 - `Painter` gives every tissue a random signal and adds what a scanner adds;
-- `RandomFields` are smooth random fields over *positions*, so that a voxel is painted the same in every crop.
+- `random_fields.RandomFields` are random fields over *positions*, so that a voxel is painted the same in every crop.
 
 Everything is drawn from one `numpy` generator, in an order that does not depend on the window.
 """
@@ -13,214 +13,18 @@ Everything is drawn from one `numpy` generator, in an order that does not depend
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from medical_gans.errors import SettingError
+from medical_gans.transforms.random_fields import RandomFields, Range, Window
+from medical_gans.transforms.tissues import widened
 
-Range = tuple[float, float]
-"""Lowest and highest value of what is drawn."""
+__all__ = ["Painter", "RandomFields", "Range", "Window"]
 
-_PERIOD = 64
 _BLUR_REACH = 7
-_SPLINE_DEVIATION = 0.479**0.5
-"""Of a cubic B-spline sum of independent normal coefficients, along one axis."""
-_ONE_KNOT = torch.ones(1, 1)
-
-
-@dataclass(frozen=True)
-class Window:
-    """Which voxels of an image are painted.
-
-    Attributes:
-        origin: index of the first voxel, per axis (slice, row, column).
-        shape: voxels per axis.
-        spacing: mm per axis.
-    """
-
-    origin: tuple[int, int, int]
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-
-    def inside(self, halo: tuple[int, int, int]) -> Window:
-        """The window without its rim of `halo` voxels."""
-        origin = tuple(o + h for o, h in zip(self.origin, halo, strict=True))
-        return Window(origin, tuple(n - 2 * h for n, h in zip(self.shape, halo, strict=True)), self.spacing)  # type: ignore[arg-type]
-
-
-class RandomFields:
-    """Random fields over the positions of a window: the same position has the same value in every window.
-
-    Each field is a cubic B-spline over a periodic lattice of normal numbers, shifted by a random phase.
-
-    Args:
-        window: where to evaluate.
-        rng: draws the phases.
-        seed: of the lattice, drawn once.
-    """
-
-    _lattices: ClassVar[dict[int, Tensor]] = {}
-
-    def __init__(self, window: Window, rng: np.random.Generator, seed: int = 0) -> None:
-        self.window = window
-        self.rng = rng
-        if seed not in self._lattices:
-            drawn = torch.from_numpy(np.random.default_rng((seed, 77)).normal(size=(_PERIOD,) * 3).astype(np.float32))
-            self._lattices[seed] = drawn
-        self.lattice = self._lattices[seed]
-
-    def smooth(self, scale: float, along_slices: float | None = 1.0, count: int = 1) -> list[Tensor]:
-        """Fields of mean 0 and standard deviation about 1.
-
-        Args:
-            scale: mm over which they change.
-            along_slices: factor of `scale` across the slices, for structures that run along them; None: all slices are
-                alike, and one is returned for all.
-            count: number of fields.
-
-        Returns:
-            Fields ``(slice, row, column)``, or ``(1, row, column)``.
-        """
-        phase = self.rng.uniform(0.0, _PERIOD, 3)
-        corners = self.rng.integers(0, _PERIOD, (count, 3))
-        window, weights, knots = self.window, [], []
-        for axis, edge in enumerate((scale * (along_slices or 1.0), scale, scale)):
-            if axis == 0 and along_slices is None:
-                weights.append(_ONE_KNOT)
-                knots.append(torch.zeros(1, dtype=torch.long))
-                continue
-            step = window.spacing[axis] / edge
-            first, matrix = _spline_weights(window.origin[axis], window.shape[axis], step, phase[axis])
-            weights.append(torch.from_numpy(matrix))
-            knots.append(torch.arange(first, first + matrix.shape[1]))
-        fields = []
-        for corner in corners.tolist():
-            part = self.lattice
-            for axis in range(3):
-                part = part.index_select(axis, (knots[axis] + corner[axis]).remainder_(_PERIOD))
-            part = (weights[0] @ part.flatten(1)).view(-1, *part.shape[1:])
-            rows = torch.matmul(weights[1], part)
-            fields.append(torch.matmul(rows.flatten(0, 1), weights[2].T).view(*rows.shape[:2], -1))
-        return fields
-
-    def white(self) -> Tensor:
-        """Independent normal numbers, one per voxel (they repeat after 64 voxels, shifted from slice to slice)."""
-        phase = self.rng.integers(0, _PERIOD, 3)
-        indices = [
-            (torch.arange(n) + int(o) + int(p)).remainder(_PERIOD)
-            for o, n, p in zip(self.window.origin, self.window.shape, phase, strict=True)
-        ]
-        found = self.lattice
-        for axis, index in enumerate(indices):
-            found = found.index_select(axis, index)
-        return found
-
-
-def _spline_weights(origin: int, count: int, step: float, phase: float) -> tuple[int, np.ndarray]:
-    """First knot, and the matrix ``(voxels, knots)`` of cubic B-spline weights."""
-    position = (np.arange(count) + origin) * step + phase
-    first = int(position[0] // 1) - 1
-    last = int(position[-1] // 1) + 2
-    distance = np.abs(position[:, None].astype(np.float32) - np.arange(first, last + 1, dtype=np.float32))
-    near = np.clip(1.0 - distance, 0.0, None)
-    wide = np.clip(2.0 - distance, 0.0, None)
-    return first, (wide * wide * wide - 4.0 * near * near * near) * np.float32(1.0 / (6.0 * _SPLINE_DEVIATION))
-
-
-class CtTissues:
-    """How much fat, water, marrow and mineral each voxel of a CT holds, with thresholds drawn anew each time.
-
-    Outside bone a voxel lies on the way from air over fat to water; inside bone (cortex and all that it encloses) on
-    that from marrow to mineral, so that partial volume needs no rule of its own. Signal of marrow falls linearly with
-    HU: measured on a leg whose MR and CT agree, 0.92 of fat at 0 HU, 0.62 at 500, 0.18 at 1100.
-
-    Args:
-        fat_hounsfield: HU below which soft tissue is all fat, [low, high].
-        water_hounsfield: HU above which it is all water.
-        marrow_hounsfield: HU below which bone is all marrow.
-        mineral_hounsfield: HU above which bone is all mineral.
-        red_marrow: share of red marrow, [low, high] in most draws.
-        red_marrow_scale: mm over which that share changes.
-        cortex_change: probability that cortex is made thicker or thinner, in the truth as well.
-        cortex_voxels: largest change at each face, in voxels, [thinner, thicker].
-    """
-
-    def __init__(
-        self,
-        *,
-        fat_hounsfield: Range = (-110.0, -85.0),
-        water_hounsfield: Range = (10.0, 40.0),
-        marrow_hounsfield: Range = (-50.0, 150.0),
-        mineral_hounsfield: Range = (1150.0, 1550.0),
-        red_marrow: Range = (0.0, 0.5),
-        red_marrow_scale: Range = (15.0, 40.0),
-        cortex_change: float = 0.4,
-        cortex_voxels: Range = (0.7, 1.0),
-    ) -> None:
-        self.fat_hounsfield = fat_hounsfield
-        self.water_hounsfield = water_hounsfield
-        self.marrow_hounsfield = marrow_hounsfield
-        self.mineral_hounsfield = mineral_hounsfield
-        self.red_marrow = red_marrow
-        self.red_marrow_scale = red_marrow_scale
-        self.cortex_change = cortex_change
-        self.cortex_voxels = cortex_voxels
-
-    def changed_cortex(self, hounsfield: Tensor, bone: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """HU and bone with a cortex that is thicker or thinner by up to a voxel at each face, in some draws.
-
-        Args:
-            hounsfield: ``(slice, row, column)``.
-            bone: share of bone with what it encloses, same shape.
-            rng: draws whether and how much.
-        """
-        happens, thicker, amount = rng.random(), rng.random() < 0.6, rng.random()
-        if happens >= self.cortex_change:
-            return hounsfield, bone
-        near = _widened(bone)
-        if thicker:
-            moved = _widened(hounsfield)
-            amount *= self.cortex_voxels[1]
-            bone = bone + amount * (near - bone)
-        else:
-            moved = -_widened(-hounsfield)
-            amount *= self.cortex_voxels[0]
-        return hounsfield + amount * near * (moved - hounsfield), bone
-
-    def __call__(
-        self, hounsfield: Tensor, bone: Tensor, body: Tensor, fields: RandomFields, rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        """Shares of ``fat``, ``water``, ``fatty_marrow``, ``red_marrow`` and ``cortex``; what is left is air.
-
-        Args:
-            hounsfield: ``(slice, row, column)``.
-            bone: share of bone with what it encloses.
-            body: share of body.
-            fields: of the window that the images show.
-            rng: draws thresholds.
-        """
-        low, high = rng.uniform(*self.fat_hounsfield), rng.uniform(*self.water_hounsfield)
-        soft = body * (1 - bone)
-        filled = ((hounsfield + 1000.0) / (low + 1000.0 - 30.0)).clamp(0, 1)
-        fat = ((high - hounsfield) / (high - low)).clamp(0, 1)
-        calcium = ((hounsfield - 150.0) / 400.0).clamp(0, 1)
-        low, high = rng.uniform(*self.marrow_hounsfield), rng.uniform(*self.mineral_hounsfield)
-        marrow = ((high - hounsfield) / (high - low)).clamp(0, 1)
-        most = rng.uniform(*self.red_marrow)
-        red = (fields.smooth(rng.uniform(*self.red_marrow_scale), None)[0] * (0.5 * most) + most).clamp_(0, 1)
-        inside = bone * body
-        soft = soft * filled
-        return {
-            "fat": soft * fat,
-            "water": soft * (1 - fat) * (1 - calcium),
-            "fatty_marrow": inside * marrow * (1 - red),
-            "red_marrow": inside * marrow * red,
-            "cortex": inside * (1 - marrow) + soft * (1 - fat) * calcium,
-        }
 
 
 class Painter:
@@ -419,7 +223,7 @@ class Painter:
         """Factor from 0 to 1 of dark structures: lines, spots, borders."""
         factor = torch.ones(fields.window.shape)
         (gate,) = fields.smooth(rng.uniform(8.0, 20.0), self.depth)
-        happens, width, depth = rng.random() < self.lines, rng.uniform(0.05, 0.25), rng.uniform(0.3, 1.0)
+        happens, width, depth = rng.random() < self.lines, rng.uniform(0.03, 0.15), rng.uniform(0.3, 1.0)
         scale, along = rng.uniform(*self.line_scale), rng.uniform(1, 4)
         if happens:
             (line,) = fields.smooth(scale, along)
@@ -434,7 +238,7 @@ class Painter:
         happens, depth = rng.random() < self.borders, rng.uniform(0, 0.9)
         if happens and "fat" in tissues:
             fat = tissues["fat"]
-            edge = _widened(fat).add_(_widened(-fat))
+            edge = widened(fat).add_(widened(-fat))
             factor.mul_(1 - edge.mul_(((0.5 - gate) * (0.7 * depth)).clamp_(0, depth)))
         return factor.clamp_(min=0.0)
 
@@ -463,19 +267,6 @@ def _along(image: Tensor, rows: Tensor | None, columns: Tensor | None) -> Tensor
     return image if columns is None else torch.matmul(image, columns.T)
 
 
-def _widened(image: Tensor) -> Tensor:
-    """Largest value among the 3 x 3 neighbours in plane; faster here than max pooling."""
-    for axis in (1, 2):
-        count = image.shape[axis]
-        wider = image.clone()
-        for side in (-1, 1):
-            source = image.narrow(axis, max(side, 0), count - 1)
-            target = wider.narrow(axis, max(-side, 0), count - 1)
-            torch.maximum(target, source, out=target)
-        image = wider
-    return image
-
-
 def _blur_matrix(count: int, sigma: float) -> Tensor:
     reach = min(_BLUR_REACH, count - 1)  # what lies beyond the halo must not count
     kernel = np.zeros(2 * count - 1, dtype=np.float32)
@@ -487,19 +278,3 @@ def _blur_matrix(count: int, sigma: float) -> Tensor:
 def _shift_matrix(count: int, shift: float) -> Tensor:
     index = torch.arange(count, dtype=torch.float32)
     return (1 - (index[:, None] + shift - index).abs()).clamp_min(0)
-
-
-def label_tissues(labels: Tensor, classes: int) -> dict[str, Tensor]:
-    """Shares of the classes of a label map, for a `Painter` with signals for ``label_0``, ``label_1`` and so on.
-
-    Args:
-        labels: whole numbers below `classes`, ``(slice, row, column)``.
-        classes: number of classes.
-
-    Raises:
-        SettingError: a label is out of range.
-    """
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise SettingError(f"The labels run from {low} to {high}; {classes} classes are painted (0 to {classes - 1}).")
-    return {f"label_{number}": (labels == number).float() for number in range(classes)}

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from stage_components import component
 
 from medical_gans.cli.command import main
 
@@ -25,7 +26,7 @@ def train(archive, folder, **settings):
 
 
 def score(archive, folder, weights, **settings):
-    given = {"dataset_dir": archive, "output_dir": folder, "weights": weights, **SMALL, **settings}
+    given = {"dataset_dir": archive, "output_dir": folder, "weights": weights, **settings}
     return command("anomaly", **given)
 
 
@@ -102,17 +103,14 @@ def test_scoring_leaves_scores_maps_pictures_and_figures(archive, run, tmp_path)
 
 def test_a_map_is_patch_minus_reconstruction_in_hounsfield(archive, run, tmp_path):
     from medical_gans.data.lung_patches import read_patches
-    from medical_gans.inference.anomaly.trained import load_detector
-    from medical_gans.networks import nodule_generator
-    from medical_gans.networks.anomaly_detector import AnomalyDetector
-    from medical_gans.networks.lung_anomaly import PatchCritic, PatchEncoder
+    from medical_gans.data.patches import images_of
+    from medical_gans.weights import load_network
 
     assert score(archive, tmp_path / "out", run / "model.pt", include_seen=True) == 0
-    generator = nodule_generator(size=16, latent_size=4, num_classes=0, width=2, upsampling="linear")
-    trained = load_detector(AnomalyDetector(generator, PatchEncoder(16, 4, 2), PatchCritic(16, 2)), run / "model.pt")
     patches = read_patches(archive, size=16)
+    images = images_of(patches.hounsfield, component("lung_nodule_anomaly", "preprocessing"))
     with torch.no_grad():
-        made = trained.detector(patches.images()[:1])[0, 0].numpy()
+        made = load_network(run / "model.pt")(images[:1])[0, 0].numpy()
     expected = patches.hounsfield[0] - (-1000 + (made + 1) / 2 * 1400)
     image = nib.load(tmp_path / "out/maps/patch_00000.nii.gz")
     np.testing.assert_allclose(np.asarray(image.dataobj)[:, :, 0].T, expected, atol=1.1)
@@ -133,7 +131,8 @@ def test_the_search_needs_no_encoder_and_gives_the_same_files(archive, run, tmp_
         ({"score": "best"}, "score is 'best'"),
         ({"window": [-1000.0, 200.0]}, "trained with [-1000.0, 400.0]"),
         ({"max_patches": 0}, "give 1 or more"),
-        ({"width": 4}, "do not fit the network"),
+        ({"width": 4}, "has no setting 'width'"),
+        ({"size": 8}, "size is 8, but the weights were trained with 16"),
         ({"weights": "nothing.pt"}, "does not exist"),
     ],
 )

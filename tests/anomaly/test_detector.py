@@ -1,19 +1,29 @@
 """Promises of the detector, its scores, its encoder and the latent search."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from medical_gans.errors import SettingError
-from medical_gans.inference.anomaly.figures import auc_with_interval
-from medical_gans.inference.anomaly.fitted import EVIDENCE, FittedScore, fit_score
-from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, blob_response, central_brightness, quantiles
-from medical_gans.inference.anomaly.search import LatentSearch
-from medical_gans.inference.anomaly.trained import TrainedDetector
-from medical_gans.methods.fanogan import EncoderStep
-from medical_gans.networks.anomaly_detector import AnomalyDetector
-from medical_gans.networks.lung_anomaly import PatchCritic, PatchEncoder
+from medical_gans.inference.anomaly.detector import LatentSearch, TrainedDetector
+from medical_gans.inference.anomaly.scores import (
+    EVIDENCE,
+    SCORES,
+    FittedScore,
+    anomaly_scores,
+    blob_response,
+    central_brightness,
+    fit_score,
+    quantiles,
+)
+from medical_gans.methods.fanogan import Encoder
+from medical_gans.metrics.roc import auc_with_interval
+from medical_gans.networks.anomaly_detector import AnomalyDetector, PatchCritic, PatchEncoder
+from medical_gans.training.player import Player
+from medical_gans.training.schedules import FlatThenLinear
 
 SIZE = 16
 
@@ -38,6 +48,13 @@ def detector(hidden_radius=0.0):
     return AnomalyDetector(Linear(), PatchEncoder(SIZE, 3, 4), PatchCritic(SIZE, 4), hidden_radius)
 
 
+def encoder_method(one, learning_rate=5e-5, flat_epochs=100, decay_epochs=0):
+    optimizer = partial(torch.optim.RMSprop, lr=learning_rate)
+    schedule = partial(FlatThenLinear, flat_epochs=flat_epochs, decay_epochs=decay_epochs)
+    player = Player({"encoder": one.encoder}, optimizer, schedule=schedule)
+    return Encoder(player, one, {"image": nn.MSELoss(), "features": nn.MSELoss()})
+
+
 def test_what_is_hidden_cannot_change_the_reconstruction():
     one = detector(hidden_radius=4.0).eval()
     image = torch.rand(2, 1, SIZE, SIZE)
@@ -50,7 +67,7 @@ def test_what_is_hidden_cannot_change_the_reconstruction():
 
 
 def test_weights_bring_what_is_hidden_with_them(tmp_path):
-    from medical_gans.training.checkpoints import load_weights, save_weights
+    from medical_gans.weights import load_weights, save_weights
 
     save_weights(tmp_path / "w.pt", detector(hidden_radius=4.0))
     loaded = load_weights(detector(), tmp_path / "w.pt")
@@ -62,7 +79,7 @@ def test_the_search_finds_the_projection_onto_the_generators_images():
     one = detector()
     latent = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -2.0]])
     image = one.generator(latent).detach()
-    made = LatentSearch(one, steps=600, learning_rate=0.05)(image)
+    made = LatentSearch(one, steps=600, optimizer=partial(torch.optim.Adam, lr=0.05))(image)
     assert (made - image).abs().max() < 0.03
 
 
@@ -85,7 +102,7 @@ def test_a_search_ignores_what_is_hidden():
 def test_the_encoder_learns_and_nothing_else_moves():
     one = detector()
     before = {name: value.clone() for name, value in one.state_dict().items()}
-    step = EncoderStep(one, learning_rate=3e-3, flat_epochs=10)
+    step = encoder_method(one, learning_rate=3e-3, flat_epochs=10)
     latent = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
     batch = {"image": one.generator(latent).detach()}
     first = step(batch)
@@ -98,11 +115,11 @@ def test_the_encoder_learns_and_nothing_else_moves():
 
 def test_a_resumed_encoder_continues_exactly():
     batch = {"image": torch.rand(4, 1, SIZE, SIZE)}
-    straight, interrupted = (EncoderStep(detector(), decay_epochs=3, flat_epochs=1) for _ in range(2))
+    straight, interrupted = (encoder_method(detector(), decay_epochs=3, flat_epochs=1) for _ in range(2))
     for step in (straight, interrupted):
         step(batch)
         step.end_epoch()
-    resumed = EncoderStep(detector(), decay_epochs=3, flat_epochs=1)
+    resumed = encoder_method(detector(), decay_epochs=3, flat_epochs=1)
     resumed.load_state_dict(interrupted.state_dict())
     for step in (straight, resumed):
         step(batch)
@@ -110,6 +127,24 @@ def test_a_resumed_encoder_continues_exactly():
         step(batch)
     for one, two in zip(straight.shipped.parameters(), resumed.shipped.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+def test_an_encoder_resumed_with_a_longer_plan_learns_in_every_epoch():
+    """A finished plan ends at rate 0; what continues it must not begin there."""
+    batch = {"image": torch.rand(4, 1, SIZE, SIZE)}
+    whole, finished = (encoder_method(detector(), 1e-3, flat_epochs=1, decay_epochs=n) for n in (4, 1))
+    for step, epochs in ((whole, 2), (finished, 2)):
+        for _ in range(epochs):
+            step(batch)
+            step.end_epoch()
+    assert finished.players["encoder"].optimizer.param_groups[0]["lr"] == 0.0
+    longer = encoder_method(detector(), 1e-3, flat_epochs=1, decay_epochs=4)
+    longer.load_state_dict(finished.state_dict())
+    rate = longer.players["encoder"].optimizer.param_groups[0]["lr"]
+    assert rate == pytest.approx(1e-3 * (1 - 2 / 5)) == whole.players["encoder"].optimizer.param_groups[0]["lr"]
+    before = [parameter.clone() for parameter in longer.detector.encoder.parameters()]
+    longer(batch)
+    assert all(not torch.equal(p, q) for p, q in zip(before, longer.detector.encoder.parameters(), strict=True))
 
 
 def test_scores_follow_their_equations():

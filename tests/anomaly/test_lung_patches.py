@@ -1,15 +1,20 @@
 """Promises of reading and splitting lung patches."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from stage_components import component
 
-from medical_gans.data.duplicates import near_duplicate_groups
-from medical_gans.data.lung_patches import LungPatches, NormalViews, read_patches, split_patches
+from medical_gans.data.lung_patches import LungPatches, read_patches
+from medical_gans.data.lung_views import NormalViews, near_duplicate_groups, split_patches
+from medical_gans.data.patches import images_of
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.nodules.patch_files import save_patch
 
 EDGE = 24
+PREPROCESSING = component("lung_nodule_anomaly_train", "preprocessing")
 
 
 def textures(count, seed=0, edge=EDGE):
@@ -32,7 +37,7 @@ def test_grey_values_span_the_window(archive):
     patches = read_patches(archive, size=16)
     grey = np.load(archive)["image"][:, 4:20, 4:20]
     np.testing.assert_allclose(patches.hounsfield, -1000 + grey / 255 * 1400, atol=0.51)
-    np.testing.assert_allclose(patches.images()[:, 0].numpy(), grey / 127.5 - 1, atol=1e-3)
+    np.testing.assert_allclose(images_of(patches.hounsfield, PREPROCESSING)[:, 0].numpy(), grey / 127.5 - 1, atol=1e-3)
     assert np.isnan(patches.spacing).all()
     assert (patches.is_nodule == np.repeat([0, 1], [40, 20])).all()
 
@@ -124,11 +129,37 @@ def test_views_depend_on_seed_epoch_and_index_alone():
     patches = LungPatches(
         textures(5).astype(np.int16), np.zeros(5, np.int8), np.array(list("abcde")), (1.0, 1.0), (0.0, 255.0)
     )
-    views = NormalViews(patches, views_per_epoch=8, seed=1)
-    again = NormalViews(patches, views_per_epoch=8, seed=1)
+    given = {
+        "preprocessing": component("lung_nodule_anomaly_train", "preprocessing", window=[0.0, 255.0]),
+        "views_per_epoch": 8,
+        "seed": 1,
+    }
+    size = patches.hounsfield.shape[1]
+    augmentation = partial(component, "lung_nodule_anomaly_train", "augmentation", size=size)
+    views = NormalViews(patches, augmentation=augmentation(), **given)
+    again = NormalViews(patches, augmentation=augmentation(), **given)
     assert all(torch.equal(views[i]["image"], again[i]["image"]) for i in range(8))
     again.set_epoch(1)
     assert not all(torch.equal(views[i]["image"], again[i]["image"]) for i in range(8))
-    plain = NormalViews(patches, views_per_epoch=8, symmetries=False, shift=0, seed=1)
-    originals = patches.images()
+    plain = NormalViews(patches, augmentation=augmentation(symmetries=False, shift=0), **given)
+    originals = images_of(patches.hounsfield, given["preprocessing"])
     assert all((plain[i]["image"] == originals).flatten(1).all(1).any() for i in range(8))
+
+
+def test_the_symmetries_of_a_square_come_equally_often_and_shifts_repeat_the_border():
+    augmentation = component("lung_nodule_anomaly_train", "augmentation", size=4, shift=0)
+    image = torch.arange(16.0).reshape(1, 4, 4)
+    seen = {}
+    for seed in range(800):
+        augmentation.set_random_state(seed)
+        key = tuple(augmentation({"image": image})["image"].flatten().tolist())
+        seen[key] = seen.get(key, 0) + 1
+    eight = [torch.rot90(one, k, (1, 2)) for one in (image, image.flip(2)) for k in range(4)]
+    assert set(seen) == {tuple(one.flatten().tolist()) for one in eight}
+    assert min(seen.values()) > 60
+    augmentation = component("lung_nodule_anomaly_train", "augmentation", size=4, shift=2, symmetries=False)
+    corners = set()
+    for seed in range(200):
+        augmentation.set_random_state(seed)
+        corners.add(float(augmentation({"image": image})["image"][0, 0, 0]))
+    assert corners == {float(4 * row + column) for row in range(3) for column in range(3)}

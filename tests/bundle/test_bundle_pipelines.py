@@ -8,9 +8,8 @@ import torch
 from medical_gans.errors import InputError
 from medical_gans.inference.lesions import LesionSegmentation, label_map
 from medical_gans.inference.pipelines import brain_lesion, mr_to_ct
-from medical_gans.inference.pipelines.lung_nodule import SingleTensorGenerator
 from medical_gans.inference.synthesis import SliceSynthesis
-from medical_gans.networks import ResnetGenerator, nodule_generator, segmentation_network
+from medical_gans.networks import ResnetGenerator, segmentation_network
 
 TINY_UNET = {"channels": [2, 4], "strides": [2], "num_res_units": 0}
 
@@ -59,21 +58,6 @@ def test_the_inferer_makes_the_voxels_of_whole_volume_synthesis(data):
     expected = SliceSynthesis([network], spacing=(1.0, 1.0, None), flips=True)(read_volume(path))
     np.testing.assert_array_equal(made[0].numpy(), expected.hounsfield)
     assert made.dtype == torch.int16
-
-
-def test_one_tensor_drives_the_generator_as_two_do():
-    torch.manual_seed(0)
-    settings = {"size": 16, "latent_size": 8, "num_classes": 3, "width": 2, "noise": True}
-    alone, wrapped = nodule_generator(**settings).eval(), SingleTensorGenerator(**settings).eval()
-    wrapped.load_state_dict(alone.state_dict())
-    assert list(wrapped.state_dict()) == list(alone.state_dict())
-    latent, label = torch.randn(3, 8), torch.tensor([2, 0, 1])
-    both = torch.cat([latent, torch.nn.functional.one_hot(label, 3)], 1)
-    with torch.no_grad():
-        expected = alone(latent, label)
-        torch.testing.assert_close(wrapped(both), expected)
-        torch.testing.assert_close(wrapped(latent, label), expected)
-        torch.testing.assert_close(torch.jit.script(wrapped)(both), expected)
 
 
 @pytest.mark.parametrize("place", ["case0", "case0/FLAIR.nii.gz"])

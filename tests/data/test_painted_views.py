@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from medical_gans.data.painted_views import bone_mask, painted_views, smoothed_ct
+from medical_gans.data.ct_anatomy import bone_mask, smoothed_ct
+from medical_gans.data.painted_views import painted_views
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import find_training_cases
 from medical_gans.transforms import CtTissues, Painter, hounsfield_to_unit

@@ -19,7 +19,7 @@ from medical_gans.io import read_volume
 from medical_gans.io.nodules import read_patch, save_patch
 from medical_gans.networks import nodule_generator
 from medical_gans.studies.placement.placing import NodulePlacement
-from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 CLASSES = ("benign", "malignant", "indeterminate")
 NETWORK = {"size": 16, "latent_size": 8, "num_classes": 3, "width": 4, "upsampling": "nearest", "noise": False}
@@ -35,7 +35,8 @@ def write_weights(path, classes=CLASSES, **changes):
     network = nodule_generator(**NETWORK | changes)
     save_weights(path, network)
     spacing = [0.6] * network.spatial_dims
-    WeightsCard(spacing, network=NETWORK | changes, classes=classes, window=(-1000.0, 400.0)).save(path)
+    network_def = {"_target_": "medical_gans.networks.nodule_generator", **NETWORK, **changes}
+    WeightsCard(spacing, network_def=network_def, classes=classes, window=(-1000.0, 400.0)).save(path)
     return path
 
 
@@ -278,7 +279,8 @@ def test_a_placed_nodule_is_of_the_size_that_the_weights_were_trained_with(tmp_p
     assert read_patch(tmp_path / "out" / "placed" / "nodule.nii.gz")[0].shape[:2] == (16, 16)
 
 
-def test_a_size_that_is_given_prevails_over_the_card(tmp_path, weights, capsys):
+def test_sizes_of_the_network_are_those_of_the_card_alone(tmp_path, weights, capsys):
     run = ["lung_nodule", "inference", "--weights", str(weights), "--width", "8"]
     assert main([*run, "--output_dir", str(tmp_path / "out")]) == 2
-    assert "do not fit the network" in capsys.readouterr().err
+    assert "has no setting 'width'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

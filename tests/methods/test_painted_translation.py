@@ -1,10 +1,14 @@
 """Promises of training on views whose truth is known."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from medical_gans.methods.cyclegan import PaintedTranslation
 from medical_gans.networks import BoneGenerator, ResnetGenerator
+from medical_gans.training.player import Player
+from medical_gans.training.schedules import FlatThenLinear
 
 
 def batch(seed=0, tolerance=0):
@@ -16,10 +20,13 @@ def batch(seed=0, tolerance=0):
     return {"mr": mr, "ct": ct, "weight": 1 + 2 * bone, "tolerance": torch.full((2,), tolerance)}
 
 
-def step(seed=0, **options):
+def step(seed=0, network=None, lr=5e-3, **options):
     torch.manual_seed(seed)
-    network = BoneGenerator(2, 1, 1, widths=(4, 8), blocks=(1, 1))
-    return PaintedTranslation(network, warm_up=1, learning_rate=5e-3, amp=False, **options)
+    network = network or BoneGenerator(2, 1, 1, widths=(4, 8), blocks=(1, 1))
+    schedule = partial(FlatThenLinear, flat_epochs=1, decay_epochs=3)
+    optimizer = partial(torch.optim.AdamW, lr=lr)
+    options = {"average": ["mr_to_ct"], "clip_norm": 1.0, "schedule": schedule, **options}
+    return PaintedTranslation(Player({"mr_to_ct": network}, optimizer, **options), warm_up=1)
 
 
 def test_it_learns_bone_and_hands_out_a_running_average():
@@ -36,7 +43,7 @@ def test_it_learns_bone_and_hands_out_a_running_average():
 
 
 def test_a_generator_without_branches_learns_by_l1_alone():
-    training = PaintedTranslation(ResnetGenerator(width=4, blocks=1), warm_up=1, amp=False)
+    training = step(network=ResnetGenerator(width=4, blocks=1))
     assert set(training(batch())) == {"l1"}
 
 
@@ -53,18 +60,17 @@ def test_a_run_continues_bit_for_bit():
     resumed.load_state_dict(begun.state_dict())
     for number in (2, 3):
         resumed(batch(number))
-    for name, tensor in whole.state_dict()["generators"].items():
-        assert torch.equal(tensor, resumed.state_dict()["generators"][name]), name
+    for name, tensor in whole.players["generator"].networks.state_dict().items():
+        assert torch.equal(tensor, resumed.players["generator"].networks.state_dict()[name]), name
     for name, tensor in whole.shipped.state_dict().items():
         assert torch.equal(tensor, resumed.shipped.state_dict()[name]), name
 
 
 def test_mixed_precision_on_a_cpu_trains_in_bfloat16_and_keeps_float_weights():
-    torch.manual_seed(0)
-    training = PaintedTranslation(BoneGenerator(widths=(4, 8), blocks=(1, 1)), amp=True)
+    training = step(amp=True, amp_type="bfloat16")
     terms = training(batch())
     assert all(value == value for value in terms.values())
-    assert {p.dtype for p in training.network.parameters()} == {torch.float32}
+    assert {p.dtype for p in training.players["generator"].parameters()} == {torch.float32}
 
 
 def test_the_truth_of_a_pair_is_moved_to_where_the_generator_sees_the_anatomy():
@@ -72,7 +78,6 @@ def test_the_truth_of_a_pair_is_moved_to_where_the_generator_sees_the_anatomy():
     moved["ct"] = moved["ct"].roll((2, -1), (2, 3))
     losses = {}
     for tolerance in (0, 2):
-        torch.manual_seed(0)
         training = step()
         for number in range(60):
             training(batch(number))
@@ -91,3 +96,17 @@ def test_the_batch_is_left_as_it_was():
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 def test_clipping_can_be_left_out(clip):
     assert step(clip_norm=clip)(batch())["l1"] > 0
+
+
+def test_the_learning_rate_warms_up_and_is_the_schedules_again():
+    torch.manual_seed(0)
+    seen = []
+    training = step(lr=1e-2)
+    training.warm_up = 4
+    player = training.players["generator"]
+    descend = player.descend
+    player.descend = lambda loss: (seen.append(player.optimizer.param_groups[0]["lr"]), descend(loss))
+    for number in range(5):
+        training(batch(number))
+    assert seen == pytest.approx([2.5e-3, 5e-3, 7.5e-3, 1e-2, 1e-2])
+    assert player.optimizer.param_groups[0]["lr"] == pytest.approx(1e-2)

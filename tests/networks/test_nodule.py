@@ -105,3 +105,15 @@ def test_the_condition_sets_the_level_of_the_grain():
     made = grain(empty, latent, torch.tensor([[0.0], [3.0]]))
     assert made[0].abs().max() == 0
     assert made[1].std().item() == pytest.approx(3, rel=0.1)
+
+
+def test_one_tensor_drives_a_generator_with_classes_as_two_do():
+    torch.manual_seed(0)
+    generator = nodule_generator(size=16, latent_size=8, num_classes=3, width=2, noise=True).eval()
+    latent, label = torch.randn(3, 8), torch.tensor([2, 0, 1])
+    both = torch.cat([latent, torch.nn.functional.one_hot(label, 3)], 1)
+    with torch.no_grad():
+        expected = generator(latent, label)
+        torch.testing.assert_close(generator(both), expected)
+        torch.testing.assert_close(torch.jit.script(generator)(both), expected)
+        torch.testing.assert_close(torch.jit.script(generator)(latent, label), expected)

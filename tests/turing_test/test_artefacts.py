@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from turing_test.studies import write_study
 
-from medical_gans.studies.turing_test.artefacts import telling_artefacts
+from medical_gans.studies.turing_test.nodules import telling_artefacts
 
 
 def images(seed: int) -> np.ndarray:

@@ -25,7 +25,7 @@ NETWORK = {
 def given(tmp_path_factory) -> Path:
     """A data set of 60 patients and the weights of a generator that was never trained."""
     from medical_gans.networks import nodule_generator
-    from medical_gans.training.checkpoints import WeightsCard, save_weights
+    from medical_gans.weights import WeightsCard, save_weights
 
     folder = tmp_path_factory.mktemp("given")
     rng = np.random.default_rng(0)
@@ -38,7 +38,10 @@ def given(tmp_path_factory) -> Path:
     )
     save_weights(folder / "model.pt", nodule_generator(**NETWORK))
     card = WeightsCard(
-        [0.6, 0.6], network=NETWORK, classes=("benign", "malignant", "indeterminate"), window=(-1000, 400)
+        [0.6, 0.6],
+        network_def={"_target_": "medical_gans.networks.nodule_generator", **NETWORK},
+        classes=("benign", "malignant", "indeterminate"),
+        window=(-1000, 400),
     )
     card.save(folder / "model.pt")
     return folder

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu, norm
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from medical_gans.studies.turing_test.agreement import agreements, cohen_kappa, fleiss_kappa
-from medical_gans.studies.turing_test.figures import auc, image_replicates, reader_figures, roc_points
+from medical_gans.studies.turing_test.figures import (
+    agreements,
+    auc,
+    cohen_kappa,
+    fleiss_kappa,
+    image_replicates,
+    reader_figures,
+    roc_points,
+)
 
 
 def readings(readers: int, images: int = 60, seed: int = 0, skill: float = 1.0):

@@ -11,8 +11,14 @@ from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.io.nodules import split_by_patient
 from medical_gans.io.nodules.patch_files import save_patch
 from medical_gans.studies.turing_test import TuringStudy
-from medical_gans.studies.turing_test.inference_folder import choose_generated
-from medical_gans.studies.turing_test.nodules import StudyNodules, check_alike, choose_real, counts_by_label, generate
+from medical_gans.studies.turing_test.nodules import (
+    StudyNodules,
+    check_alike,
+    choose_generated,
+    choose_real,
+    counts_by_label,
+    generate,
+)
 from medical_gans.studies.turing_test.page import images_of_page
 
 

@@ -14,6 +14,7 @@ from lib.stage_task import Answer, StageTask
 from medical_gans.cli.config_files import read_config
 from medical_gans.cli.paths import configs_dir
 from medical_gans.errors import InputError
+from medical_gans.inference.nodules.sampling import trained_with
 from medical_gans.io import read_volume, save_volume
 from medical_gans.io.nodules import PATCH_AXES, check_inside, check_lung_ct, save_patch
 from medical_gans.io.nodules.ct_patches import patch_at
@@ -48,7 +49,7 @@ class LungAnomaly(StageTask):
         affine = None
         if besides.get("position") or request.get("foreground"):
             point = clicked_points(image, besides, request)[-1]
-            affine = _cut(image, point, {**read_config(configs_dir() / f"{self.stage}.yaml"), **settings}, patches)
+            affine = _cut(image, point, self._grid(settings), patches)
         else:
             _link(image, patches)
         output = self.run(patches, {**settings, "maps": True}, work)
@@ -59,6 +60,12 @@ class LungAnomaly(StageTask):
             (row,) = csv.DictReader(file)
         scores = {name: _number(value) for name, value in row.items() if name not in ("name", "is_nodule")}
         return Answer(made, {"scores": scores})
+
+    def _grid(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Size, spacing and window of a patch: of the weights and of the stage, where a request does not say."""
+        stage = read_config(configs_dir() / f"{self.stage}.yaml")
+        size = trained_with(self.weights(settings), "size", None)
+        return {"size": size, "spacing": stage["spacing"], "window": stage["window"], **settings}
 
     def weights_name(self, settings: Mapping[str, Any]) -> str:
         return "lung_anomaly.pt"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medical_gans.data.lung_patches import AnomalySplit
-from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_both
-from medical_gans.inference.anomaly.fitted import fit_score
-from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, quantiles
-from medical_gans.inference.anomaly.trained import detector_card
+from medical_gans.data.lung_views import AnomalySplit
+from medical_gans.data.patches import Transform, images_of
+from medical_gans.inference.anomaly.detector import detector_card, reconstructed
+from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores, fit_score, quantiles
 from medical_gans.io.ownership import Origin
 from medical_gans.io.writing import prepare_output, whole_file
+from medical_gans.metrics.roc import Auc, auc_with_interval, has_both
 from medical_gans.networks.anomaly_detector import AnomalyDetector
-from medical_gans.training.checkpoints import save_weights
 from medical_gans.training.parallel import is_first_process
+from medical_gans.weights import save_weights
 
 logger = logging.getLogger(__name__)
-
-
-def reconstructed(detector: AnomalyDetector, images: Tensor, batch_size: int = 64) -> Tensor:
-    """Every patch as normal anatomy by the encoder, ``(n, 1, size, size)``."""
-    detector.eval()
-    with torch.inference_mode():
-        return torch.cat([detector(part) for part in images.split(batch_size)])
 
 
 class Calibration:
@@ -45,7 +38,9 @@ class Calibration:
         detector: trained.
         split: its validation side is scored, and told to the card with the training side.
         output_dir: folder to write to.
-        network: arguments of the networks, for the card.
+        network_def: as it was configured, for the card.
+        preprocessing: from HU to what networks see.
+        inferer: see `detector.reconstructed`.
         kappa: weight of the features in f-AnoGAN's score.
         anogan_lambda: weight of the features in AnoGAN's score.
         device: where the detector is.
@@ -57,13 +52,16 @@ class Calibration:
         split: AnomalySplit,
         output_dir: str | Path,
         *,
-        network: Mapping[str, Any],
+        network_def: Mapping[str, Any],
+        preprocessing: Transform,
+        inferer: Callable[..., Tensor] | None = None,
         kappa: float = 1.0,
         anogan_lambda: float = 0.1,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.detector, self.split, self.network = detector, split, dict(network)
+        self.detector, self.split, self.network_def = detector, split, dict(network_def)
         self.output_dir, self.device = Path(output_dir), torch.device(device)
+        self.preprocessing, self.inferer = preprocessing, inferer
         self.kappa, self.anogan_lambda = kappa, anogan_lambda
 
     def check_output(self) -> None:
@@ -85,15 +83,15 @@ class Calibration:
             return {}
         self.check_output()
         patches = self.split.validation
-        images = patches.images().to(self.device)
-        made = reconstructed(self.detector, images)
+        images = images_of(patches.hounsfield, self.preprocessing).to(self.device)
+        made = reconstructed(self.detector, images, inferer=self.inferer)
         with torch.inference_mode():
             scores = anomaly_scores(self.detector, images, made, kappa=self.kappa, anogan_lambda=self.anogan_lambda)
         normal, fitted = patches.is_nodule == 0, None
         if min(int(normal.sum()), int((~normal).sum())) > 1:
             fitted, scores["fitted"] = fit_score(scores, patches.is_nodule)
         known = quantiles({name: one[normal] for name, one in scores.items()})
-        card = detector_card(self.split, self.network, known, fitted)
+        card = detector_card(self.split, self.network_def, known, fitted)
         save_weights(self.output_dir / "model.pt", self.detector)
         card.save(self.output_dir / "model.pt")
         figures = {}

@@ -1,19 +1,64 @@
 """How unusual a patch is: scores of the difference between it and its reconstruction, higher for more unusual.
 
 Published scores average over the whole patch. A nodule is small and brighter than lung, and a candidate is centred, so
-the scores of the centre ask the narrower question: is there a bright blob that normal lung would not have there?
+the scores of the centre ask the narrower question: is there a bright blob that normal lung would not have there? The
+score ``fitted`` weighs them by what tells held-out nodules from held-out normal patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from medical_gans.inference.anomaly.fitted import FittedScore
 from medical_gans.networks.anomaly_detector import AnomalyDetector, distance_from_centre
+
+EVIDENCE = ("central_feature_residual", "query_blob", "query_brightness")
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class FittedScore:
+    """A linear score of other scores: the log odds of a nodule, up to a constant.
+
+    Attributes:
+        weights: of each score, by name.
+    """
+
+    weights: Mapping[str, float]
+
+    def __call__(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """``(n,)`` from ``(n,)`` for each name."""
+        return np.sum([weight * scores[name] for name, weight in self.weights.items()], axis=0)
+
+
+def fit_score(scores: Mapping[str, np.ndarray], is_nodule: np.ndarray) -> tuple[FittedScore, np.ndarray]:
+    """Logistic regression of the scores in `EVIDENCE`, each brought to deviation 1.
+
+    Args:
+        scores: ``(n,)`` by name.
+        is_nodule: ``(n,)``, 1 or 0, several of each.
+
+    Returns:
+        The score; and ``(n,)`` what each patch gets from a fit to the others (cross-validated), for an honest figure.
+    """
+    evidence = np.stack([scores[name] for name in EVIDENCE], 1).astype(np.float64)
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    folds = StratifiedKFold(min(_FOLDS, int(np.bincount(is_nodule).min())), shuffle=True, random_state=0)
+    held_out = cross_val_predict(model, evidence, is_nodule, cv=folds, method="decision_function")
+    scaler, regression = model.fit(evidence, is_nodule)
+    weights = regression.coef_[0] / scaler.scale_
+    fitted = FittedScore({name: float(f"{weight:.6g}") for name, weight in zip(EVIDENCE, weights, strict=True)})
+    offset = regression.intercept_[0] - weights @ scaler.mean_
+    return fitted, held_out - offset
+
 
 BLOB_SCALES = (2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0)
 _CENTRE_RADIUS = 3.0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +13,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from medical_gans.data.lung_patches import LungPatches
+from medical_gans.data.patches import Transform, images_of
 from medical_gans.errors import InputError, SettingError
-from medical_gans.inference.anomaly.calibration import reconstructed
-from medical_gans.inference.anomaly.figures import Auc, auc_with_interval, has_both
-from medical_gans.inference.anomaly.page import write_anomaly_page
-from medical_gans.inference.anomaly.pictures import draw_patches, draw_scores
+from medical_gans.inference.anomaly.detector import LatentSearch, TrainedDetector, reconstructed
 from medical_gans.inference.anomaly.scores import SCORES, anomaly_scores
-from medical_gans.inference.anomaly.search import LatentSearch
-from medical_gans.inference.anomaly.trained import TrainedDetector
 from medical_gans.io.nodules.patch_files import save_patch
 from medical_gans.io.ownership import Origin, data_set, remove_ours
 from medical_gans.io.writing import prepare_output, whole_file, whole_folder
+from medical_gans.metrics.roc import Auc, auc_with_interval, has_both
 from medical_gans.report import Manifest, input_hashes
+from medical_gans.report.anomalies import draw_patches, draw_scores, write_anomaly_page
 
 METHODS = ("f_anogan", "anogan")
 MAPS = "maps"
@@ -50,7 +47,9 @@ class AnomalyScoring:
         output_dir: folder to write to.
         method: ``f_anogan`` (encoder) or ``anogan`` (search, slower).
         score: name of the score that ranks patches (`scores.SCORES`); all are written.
-        search: settings of the latent search.
+        preprocessing: from HU to what networks see, as in training.
+        inferer: see `detector.reconstructed`; of ``f_anogan`` only.
+        search: of the latent vectors; of ``anogan`` only.
         anogan_lambda: weight of the features in AnoGAN's score.
         kappa: weight of the features in f-AnoGAN's score.
         include_seen: score patches of training and validation as well.
@@ -73,7 +72,9 @@ class AnomalyScoring:
         *,
         method: str = "f_anogan",
         score: str = "fitted",
-        search: Mapping[str, Any] | None = None,
+        preprocessing: Transform,
+        inferer: Callable[..., Tensor] | None = None,
+        search: LatentSearch | None = None,
         anogan_lambda: float = 0.1,
         kappa: float = 1.0,
         include_seen: bool = False,
@@ -99,7 +100,8 @@ class AnomalyScoring:
         self.trained, self.output_dir, self.score, self.maps = trained, Path(output_dir), score, maps
         self.detector = trained.detector.to(self.device)
         self.method, self.batch_size, self.seed, self.dataset_dir = method, batch_size, seed, dataset_dir
-        self.search = LatentSearch(self.detector, seed=seed, **(search or {})) if method == "anogan" else None
+        self.preprocessing, self.inferer = preprocessing, inferer
+        self.search = (search or LatentSearch(self.detector, seed=seed)) if method == "anogan" else None
         self.weights = {"anogan_lambda": anogan_lambda, "kappa": kappa}
         self.manifest = Manifest(
             "lung_nodule",
@@ -111,7 +113,11 @@ class AnomalyScoring:
                 "include_seen": include_seen,
                 "max_patches": max_patches,
                 **self.weights,
-                **{f"search_{name}": value for name, value in (search or {}).items() if method == "anogan"},
+                **(
+                    {f"search_{name}": getattr(self.search, name) for name in ("steps", "weight")}
+                    if self.search
+                    else {}
+                ),
             },
             seed=seed,
             device=str(self.device),
@@ -131,7 +137,7 @@ class AnomalyScoring:
         self._prepare_output()
         self.manifest.add_weights(self.trained.file)
         self.manifest.inputs = input_hashes(self.dataset_dir, dataset_dir=self.dataset_dir)
-        images = self.patches.images()
+        images = images_of(self.patches.hounsfield, self.preprocessing)
         with self.manifest.timed("reconstruction"):
             made = self._reconstructions(images)
         fitted = self.trained.fitted
@@ -192,7 +198,7 @@ class AnomalyScoring:
 
     def _reconstructions(self, images: Tensor) -> Tensor:
         if self.search is None:
-            return reconstructed(self.detector, images.to(self.device), self.batch_size).cpu()
+            return reconstructed(self.detector, images.to(self.device), self.batch_size, self.inferer).cpu()
         parts = images.split(self.batch_size)
         found = []
         with tqdm(total=len(parts) * self.search.steps, desc="search", unit="step") as bar:
@@ -227,6 +233,7 @@ class AnomalyScoring:
             patches.is_nodule,
             method=self.method,
             score=self.score,
+            meanings=SCORES,
             figures=figures,
             warnings=self.manifest.warnings,
             settings=self.manifest.settings,

@@ -2,6 +2,6 @@
 
 from medical_gans.inference.nodules.inference import NoduleInference
 from medical_gans.inference.nodules.interpolation import NoduleWalk
-from medical_gans.inference.nodules.samples import Sample, requested_samples
+from medical_gans.inference.nodules.sampling import Sample, requested_samples
 
 __all__ = ["NoduleInference", "NoduleWalk", "Sample", "requested_samples"]

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from medical_gans.inference.nodules.pictures import draw_grid
-from medical_gans.inference.nodules.samples import Sample
-from medical_gans.inference.nodules.sampling import NoduleSampler
+from medical_gans.inference.nodules.sampling import NoduleSampler, Sample
 from medical_gans.io import whole_file, whole_folder
 from medical_gans.io.nodules import save_patch
 from medical_gans.io.ownership import Origin
 from medical_gans.io.writing import prepare_output
 from medical_gans.report import Manifest, write_results_page
+from medical_gans.report.nodules import draw_grid
 
 logger = logging.getLogger(__name__)
 

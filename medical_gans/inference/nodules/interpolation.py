@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from medical_gans.errors import SettingError
-from medical_gans.inference.nodules.pictures import draw_gif, draw_grid
-from medical_gans.inference.nodules.samples import Sample
-from medical_gans.inference.nodules.sampling import NoduleSampler
+from medical_gans.inference.nodules.sampling import NoduleSampler, Sample
 from medical_gans.io import whole_file
 from medical_gans.io.ownership import Origin
 from medical_gans.io.writing import prepare_output
 from medical_gans.report import Manifest, write_results_page
+from medical_gans.report.nodules import draw_gif, draw_grid
 
 logger = logging.getLogger(__name__)
 

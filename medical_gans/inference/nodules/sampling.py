@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from medical_gans.errors import InputError, SettingError
-from medical_gans.training.checkpoints import WeightsCard, load_weights
 from medical_gans.transforms import unit_to_window
+from medical_gans.weights import WeightsCard, load_weights
 
 _DRAWS = 2**53
 """Steps between 0 and 1 that a draw is one of: as many as a double resolves."""
@@ -24,15 +27,15 @@ class NoduleSampler:
     """Draws nodules from a generator.
 
     Args:
-        network: ``forward(latent (batch, latent_size), label (batch,) or None) -> (batch, 1, *spatial)`` in [-1, 1],
-            with the attributes `latent_size` and `num_classes`, in evaluation mode.
+        network: ``forward(latent (batch, latent_size)) -> (batch, 1, *spatial)`` in [-1, 1]; with classes
+            ``forward(latent, label (batch,))``.
         spacing: mm along the axes of a nodule.
         window: HU that -1 and 1 stand for.
         classes: names of the labels 0, 1, ...; empty for a generator without classes.
         device: where to compute.
-
-    Attributes:
-        size: voxels along each edge of a nodule.
+        inferer: of (latent, network) or (latent, network, label), such as MONAI's SimpleInferer, which is the default.
+        latent_size: numbers that a nodule is made from; None takes the network's own.
+        size: voxels along each edge of a nodule; None takes the network's own.
 
     Raises:
         SettingError: there is no such device, or the names are not as many as the classes of the network.
@@ -45,10 +48,14 @@ class NoduleSampler:
         window: tuple[float, float],
         classes: Sequence[str] = (),
         device: str | torch.device = "cpu",
+        *,
+        inferer: Callable[..., Tensor] | None = None,
+        latent_size: int | None = None,
+        size: int | None = None,
     ) -> None:
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise SettingError("device is cuda, but torch finds no usable GPU here. Set device to cpu.")
-        count = int(getattr(network, "num_classes", 0))
+        count = int(getattr(network, "num_classes", len(classes)))
         if len(classes) != count:
             raise SettingError(
                 f"num_classes is {count}, but the weights were trained on {len(classes)} classes "
@@ -59,8 +66,9 @@ class NoduleSampler:
         self.spacing = tuple(float(edge) for edge in spacing)
         self.window = (float(window[0]), float(window[1]))
         self.classes = tuple(classes)
-        self.size = int(network.size)  # type: ignore[arg-type]
-        self.latent_size = int(network.latent_size)  # type: ignore[arg-type]
+        self.inferer = inferer or SimpleInferer()
+        self.size = int(network.size if size is None else size)  # type: ignore[arg-type]
+        self.latent_size = int(network.latent_size if latent_size is None else latent_size)  # type: ignore[arg-type]
 
     def label_of(self, name: str) -> int:
         """Label of a class by its name.
@@ -111,10 +119,10 @@ class NoduleSampler:
         Raises:
             SettingError: the generator has no such class.
         """
-        labels, blended = None, {}
+        labels, blended = [], {}
         if self.classes:
             first = self._known(label)
-            labels = torch.tensor([first], device=self.device)
+            labels = [torch.tensor([first], device=self.device)]
             if towards is not None:
                 second = self._known(towards)
                 embeddings = [n for n, m in self.network.named_modules() if isinstance(m, nn.Embedding)]
@@ -123,7 +131,7 @@ class NoduleSampler:
                     weight[first] = torch.lerp(weight[first], weight[second], share)
                     blended[name] = weight
         with torch.inference_mode(), _one_thread():
-            made = torch.func.functional_call(self.network, blended, (latent.to(self.device), labels))
+            made = self.inferer(latent.to(self.device), partial(_call, self.network, blended), *labels)
         return unit_to_window(made[0, 0].float().cpu().numpy(), self.window)
 
     def _known(self, label: int | None) -> int:
@@ -145,6 +153,11 @@ class NoduleSampler:
         return np.stack(made) if made else np.empty((0, *(self.size,) * dimensions), dtype=np.int16)
 
 
+def _call(network: nn.Module, replaced: dict[str, Tensor], *given: Tensor) -> Tensor:
+    """What a network makes, with other values in place of some of its parameters."""
+    return torch.func.functional_call(network, replaced, given) if replaced else network(*given)
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """On several threads a sum may be ordered otherwise, and a single patch is slower."""
@@ -156,8 +169,19 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def load_nodule_sampler(network: nn.Module, weights: str | Path, device: str | torch.device = "cpu") -> NoduleSampler:
+def load_nodule_sampler(
+    network: nn.Module | Callable[[], nn.Module],
+    weights: str | Path,
+    device: str | torch.device = "cpu",
+    inferer: Callable[..., Tensor] | None = None,
+) -> NoduleSampler:
     """A sampler from a generator, its weights file, and the card beside it.
+
+    Args:
+        network: the generator, or what gives it, such as `weights.load_network` of the weights.
+        weights: file with its card beside it.
+        device: where to compute.
+        inferer: see `NoduleSampler`.
 
     Raises:
         InputError: the weights are missing, damaged, do not fit the network, or have no card that tells voxel size
@@ -165,6 +189,7 @@ def load_nodule_sampler(network: nn.Module, weights: str | Path, device: str | t
         SettingError: as `NoduleSampler`.
     """
     path = Path(weights)
+    network = network if isinstance(network, nn.Module) else network()
     load_weights(network, path)
     card = WeightsCard.of(path)
     if card is None or card.window is None:
@@ -177,17 +202,96 @@ def load_nodule_sampler(network: nn.Module, weights: str | Path, device: str | t
             f"{path} was trained on nodules of unknown voxel size, so that what it makes has none. "
             "Train with spacing set."
         )
-    spacing = [float(edge) for edge in card.spacing if edge is not None]
-    return NoduleSampler(network, spacing, (card.window[0], card.window[1]), card.classes, device)
+    return NoduleSampler(
+        network,
+        [float(edge) for edge in card.spacing if edge is not None],
+        (card.window[0], card.window[1]),
+        card.classes,
+        device,
+        inferer=inferer,
+        latent_size=card.latent_size,
+        size=card.patch_size[0] if card.patch_size else None,
+    )
 
 
 def trained_with(weights: str | Path, name: str, default: Any) -> Any:
-    """What the card beside the weights tells of a setting of the network, or of ``spacing``; else `default`.
+    """What the card beside the weights tells of ``spacing``, ``size``, ``spatial_dims`` or the network; else `default`.
 
-    For configs, so that nobody has to repeat the sizes that a generator was trained with.
+    For configs, so that nobody has to repeat what a generator was trained with.
 
     Raises:
         InputError: the card cannot be read.
     """
     card = WeightsCard.of(Path(weights))
-    return default if card is None else {"spacing": card.spacing[0], **card.network}.get(name, default)
+    if card is None:
+        return default
+    inner = card.network_def.get("generator", {})  # of a detector
+    known = {"spacing": card.spacing[0], "spatial_dims": len(card.spacing), **inner, **card.network_def}
+    return (known | ({"size": card.patch_size[0]} if card.patch_size else {})).get(name, default)
+
+
+BOTH = ("benign", "malignant")
+MALIGNANCIES = (*BOTH, "both")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a nodule follows from, together with weights and truncation.
+
+    Attributes:
+        latent_seed: draws the latent vector.
+        label: class of the generator; None where it has no classes.
+        malignancy: name of the class.
+    """
+
+    latent_seed: int
+    label: int | None
+    malignancy: str
+
+
+def requested_samples(
+    sampler: NoduleSampler,
+    malignancy: str | None = "both",
+    num_samples: int = 1,
+    seed: int = 0,
+    latent_seeds: Sequence[int] | None = None,
+) -> list[Sample]:
+    """The nodules that a run is asked for.
+
+    The i-th sample follows from `seed` and i alone, so that a longer run begins with the samples of a shorter one.
+
+    Args:
+        sampler: that is to make them.
+        malignancy: ``benign``, ``malignant``, or ``both`` in turn; None or ``both`` for a generator without classes.
+        num_samples: how many; `latent_seeds` takes its place.
+        seed: draws the latent seeds.
+        latent_seeds: to be made (again), each in every class asked for.
+
+    Raises:
+        SettingError: fewer than 1 sample, or an unknown class.
+    """
+    if malignancy not in MALIGNANCIES and (malignancy is not None or sampler.classes):
+        raise SettingError(f"malignancy is {malignancy!r}; choose {', '.join(MALIGNANCIES)}.")
+    kinds: list[tuple[int | None, str]] = [(None, UNKNOWN)]
+    if sampler.classes or malignancy in BOTH:
+        wanted = BOTH if malignancy == "both" else (str(malignancy),)
+        kinds = [(sampler.label_of(name), name) for name in wanted]
+    if latent_seeds is not None:
+        if not len(latent_seeds):
+            raise SettingError("latent_seeds is empty. Give at least one, or null to draw num_samples.")
+        return [Sample(int(one), *kind) for one in latent_seeds for kind in kinds]
+    if num_samples < 1:
+        raise SettingError(f"num_samples is {num_samples}; give 1 or more.")
+    return [Sample(latent_seed(seed, index), *kinds[index % len(kinds)]) for index in range(num_samples)]
+
+
+def latent_seed(seed: int, index: int) -> int:
+    """Latent seed of the sample number `index`: 48 bits, which spreadsheets hold exactly.
+
+    Raises:
+        SettingError: the seed is negative.
+    """
+    if seed < 0:
+        raise SettingError(f"seed is {seed}; give 0 or more.")
+    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(16))

@@ -29,11 +29,12 @@ class Generators:
     Args:
         generators: from ``(batch, channel, *spatial)`` to the same, in [-1, 1].
         device: where to compute.
-        adjacent: channels that they take.
+        adjacent: channels that they take; None asks the generators.
         tile: edge of tiles in voxels; None translates whole slices, and volumes as far as the memory goes.
         amp: automatic mixed precision; acts on a GPU only.
 
     Attributes:
+        adjacent: channels that they take.
         dimensions: of their images; 2 where there is no convolution to tell.
         seconds: spent in them so far.
 
@@ -45,16 +46,18 @@ class Generators:
         self,
         generators: Sequence[nn.Module],
         device: torch.device,
-        adjacent: int = 1,
+        adjacent: int | None = None,
         tile: int | None = None,
         amp: bool = False,
     ) -> None:
         if not generators:
             raise SettingError("There is no generator. Give at least one weights file.")
         first = next((m for m in generators[0].modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
-        if first is not None and first.in_channels != adjacent:
+        taken = first.in_channels if first is not None else 1
+        self.adjacent = taken if adjacent is None else adjacent
+        if first is not None and taken != self.adjacent:
             raise SettingError(
-                f"adjacent is {adjacent}, but the generator takes {first.in_channels} channels. "
+                f"adjacent is {adjacent}, but the generator takes {taken} channels. "
                 "Set adjacent and network_def as they were in training."
             )
         if device.type == "cuda" and not torch.cuda.is_available():
@@ -72,7 +75,7 @@ class Generators:
                 # Convolutions of these widths run a third faster on a CPU when channels lie together.
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tile = tile
-        self._tiled = [TiledGenerator(n, tile, STRIDE) for n in self.networks] if tile else None
+        self._tiled = [TiledGenerator(n, tile, self._stride(n)) for n in self.networks] if tile else None
 
     def __len__(self) -> int:
         return len(self.networks)
@@ -84,7 +87,8 @@ class Generators:
     def translate(self, number: int, images: Tensor) -> Tensor:
         """Middle channel ``(batch, 1, *spatial)``, in [-1, 1], of what a generator makes of images."""
         sizes = images.shape[2:]
-        beyond = [-size % STRIDE for size in sizes]
+        stride = self._stride(self.networks[number])
+        beyond = [-size % stride for size in sizes]
         padding = [amount for size in reversed(beyond) for amount in (0, size)]
         reflects = all(size > amount for size, amount in zip(sizes, beyond, strict=True))
         begin = time.perf_counter()
@@ -101,6 +105,11 @@ class Generators:
         self.seconds += time.perf_counter() - begin
         return made
 
+    @staticmethod
+    def _stride(network: nn.Module) -> int:
+        """Spatial sizes that a generator is given are multiples of this."""
+        return int(getattr(network, "stride", STRIDE))
+
     def _network(self, number: int, sizes: Sequence[int]) -> nn.Module:
         if self._tiled is not None:
             return self._tiled[number]
@@ -112,5 +121,5 @@ class Generators:
         radius = getattr(network, "receptive_radius", None)
         if math.prod(sizes) <= voxels or radius is None:
             return network
-        core = int(voxels ** (1 / 3)) - 2 * radius
-        return TiledGenerator(network, max(8 * STRIDE, core // STRIDE * STRIDE), STRIDE)
+        core, stride = int(voxels ** (1 / 3)) - 2 * radius, self._stride(network)
+        return TiledGenerator(network, max(8 * stride, core // stride * stride), stride)

@@ -59,7 +59,7 @@ class SliceSynthesis:
             and foot-head; None keeps an axis. Across the slices it is the distance of `adjacent` ones.
         planes: of ``axial``, ``coronal`` and ``sagittal``; all are averaged. 3D generators have none.
         flips: average each estimate with that of the left-right mirror image.
-        adjacent: slices stacked as channels (2.5D), odd.
+        adjacent: slices stacked as channels (2.5D), odd; None takes what the generators do.
         uncertainty: keep the standard deviation where there are several estimates.
         slice_batch: slices per pass; None chooses by their size.
         tile: edge in voxels of tiles, for slices too large for the memory; None translates whole slices.
@@ -76,7 +76,7 @@ class SliceSynthesis:
         spacing: Sequence[float | None] = (None, None, None),
         planes: str | Sequence[str] = ("axial",),
         flips: bool = False,
-        adjacent: int = 1,
+        adjacent: int | None = None,
         uncertainty: bool = True,
         slice_batch: int | None = None,
         tile: int | None = None,
@@ -86,10 +86,10 @@ class SliceSynthesis:
         planes = [name.strip() for name in planes.split(",")] if isinstance(planes, str) else planes
         _check(spacing, planes, adjacent, slice_batch)
         self.generators = Generators(generators, torch.device(device), adjacent, tile, amp)
+        self.adjacent = self.generators.adjacent if self.generators.dimensions == 2 else 1
         self.spacing = tuple(spacing)
         self.planes = tuple(planes)
         self.flips = flips
-        self.adjacent = adjacent
         self.uncertainty = uncertainty
         self.slice_batch = slice_batch
 
@@ -244,13 +244,15 @@ def _shape(part: Part) -> list[int]:
     return [p.stop - p.start for p in part]
 
 
-def _check(spacing: Sequence[float | None], planes: Sequence[str], adjacent: int, slice_batch: int | None) -> None:
+def _check(
+    spacing: Sequence[float | None], planes: Sequence[str], adjacent: int | None, slice_batch: int | None
+) -> None:
     edges = [edge for edge in spacing if edge is not None]
     if len(spacing) != 3 or any(not isinstance(edge, int | float) or edge <= 0 for edge in edges):
         raise SettingError(f"spacing is {spacing}; give three positive numbers in mm, null to keep an axis.")
     if not planes or not set(planes) <= set(PLANES) or len(set(planes)) < len(planes):
         raise SettingError(f"planes is {list(planes)}; choose from axial, coronal and sagittal, each at most once.")
-    if adjacent < 1 or adjacent % 2 == 0:
+    if adjacent is not None and (adjacent < 1 or adjacent % 2 == 0):
         raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
     if slice_batch is not None and slice_batch < 1:
         raise SettingError(f"slice_batch is {slice_batch}; give at least 1, or null.")

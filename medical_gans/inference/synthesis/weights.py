@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import pydoc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ from torch import nn
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
 from medical_gans.io import TrainingCases, read_volume
-from medical_gans.training.checkpoints import WeightsCard, load_weights
+from medical_gans.weights import WeightsCard, load_network, load_weights
 
 logger = logging.getLogger(__name__)
 
-_TRUSTED = ("medical_gans.networks.", "monai.networks.nets.")
 _MEASURED = 200
 """MRs at most that a fingerprint is taken of, evenly drawn from larger cohorts."""
 
@@ -45,14 +43,14 @@ class TrainedGenerators:
 
 
 def load_generators(
-    network: nn.Module, weights: str | Path | Sequence[str | Path], adjacent: int = 1
+    network: nn.Module, weights: str | Path | Sequence[str | Path], adjacent: int | None = None
 ) -> TrainedGenerators:
-    """Load one or several weights files into copies of a network.
+    """Load one or several weights files into the networks that their cards tell of.
 
     Args:
-        network: of the architecture of all files.
+        network: what files without a card are loaded into.
         weights: files, each with its card (`checkpoints.WeightsCard`) beside it where there is one.
-        adjacent: slices stacked as channels.
+        adjacent: slices stacked as channels; None takes what the weights do.
 
     Raises:
         InputError: a file is missing, damaged, or does not fit the network.
@@ -64,7 +62,10 @@ def load_generators(
         raise SettingError("weights is empty. Give at least one weights file.")
     cards = {file: card for file in files if (card := WeightsCard.of(file)) is not None}
     _check_alike(cards, adjacent)
-    generators = [load_weights(_network(cards.get(file), network), file) for file in files]
+    generators = [
+        load_network(file) if file in cards and cards[file].network_def else load_weights(copy.deepcopy(network), file)
+        for file in files
+    ]
     if not cards:
         logger.warning(
             "%s has no card (%s) beside it: at which voxel size and on what images it was trained "
@@ -78,21 +79,7 @@ def load_generators(
     return TrainedGenerators(generators, files, card.spacing, card.plane, fingerprint)
 
 
-def _network(card: WeightsCard | None, configured: nn.Module) -> nn.Module:
-    """The network that a card describes, or a copy of the configured one where it names no class."""
-    if card is None or "target" not in card.network:
-        return copy.deepcopy(configured)
-    arguments = dict(card.network)
-    target = str(arguments.pop("target"))
-    if not target.startswith(_TRUSTED):
-        raise SettingError(f"The card names the network {target}; only classes of {', '.join(_TRUSTED)} are built.")
-    built = pydoc.locate(target)
-    if built is None:
-        raise SettingError(f"The card names the network {target}, which is not installed here.")
-    return built(**arguments)  # type: ignore[operator]
-
-
-def _check_alike(cards: Mapping[Path, WeightsCard], adjacent: int) -> None:
+def _check_alike(cards: Mapping[Path, WeightsCard], adjacent: int | None) -> None:
     for file, card in cards.items():
         first, other = next(iter(cards.items()))
         if (list(card.spacing), card.plane) != (list(other.spacing), other.plane):
@@ -100,9 +87,10 @@ def _check_alike(cards: Mapping[Path, WeightsCard], adjacent: int) -> None:
                 f"{first} and {file} were trained at different spacings or on different planes. "
                 "Average weights of one kind only."
             )
-        if card.adjacent != adjacent:
+        wanted = other.adjacent if adjacent is None else adjacent
+        if card.adjacent != wanted:
             raise SettingError(
-                f"adjacent is {adjacent}, but {file} was trained on {card.adjacent} adjacent slices. "
+                f"adjacent is {wanted}, but {file} was trained on {card.adjacent} adjacent slices. "
                 f"Set adjacent to {card.adjacent}."
             )
 
@@ -114,7 +102,8 @@ def training_card(
     spacing: Sequence[float | None],
     plane: str,
     adjacent: int,
-    network: Mapping[str, Any],
+    network: Mapping[str, Any] | None = None,
+    network_def: Mapping[str, Any] | None = None,
 ) -> WeightsCard:
     """The card of weights in training: settings that inference needs, and the fingerprint of the training MRs.
 
@@ -124,9 +113,11 @@ def training_card(
         spacing: voxel size of training in mm.
         plane: of the slices; several, with commas between them, are averaged at inference.
         adjacent: slices stacked as channels.
-        network: arguments of the network.
+        network: arguments of a `ResnetGenerator`; or
+        network_def: the network as it is configured.
     """
     drawn = cases.mr[:: -(-len(cases.mr) // _MEASURED)]
     volumes = (read_volume(case.mr) for case in drawn if case.mr is not None)
     fingerprint = Fingerprint.from_volumes(((v.array, v.spacing) for v in volumes), anatomy=anatomy)
-    return WeightsCard(spacing, plane, adjacent, network, json.loads(fingerprint.to_json()))
+    known = json.loads(fingerprint.to_json())
+    return WeightsCard(spacing, plane, adjacent, network or {}, known, network_def=network_def or {})

@@ -1,13 +1,18 @@
-"""One patch as a NIfTI file, in an orientation in which viewers show it as it was in the CT."""
+"""Patches as NIfTI files, in an orientation in which viewers show them as they were in the CT.
+
+One by one, or all that an inference run of lung_nodule left: nodules, and their classes in ``samples.csv``.
+"""
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from medical_gans.errors import InputError
 from medical_gans.io.grid import check_spacing
@@ -65,3 +70,35 @@ def read_patch(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[float, .
     patch = array.transpose(1, 0, 2)
     column, row, thickness = (float(edge) for edge in spacing)
     return (patch[..., 0], (row, column)) if patch.shape[2] == 1 else (patch, (row, column, thickness))
+
+
+_TABLE = "samples.csv"
+
+
+def read_samples_table(folder: str | Path) -> list[dict[str, str]]:
+    """The rows of the table: ``file`` (below the folder), ``class``, and more.
+
+    Raises:
+        InputError: there is no table, or it lists no nodules.
+    """
+    table = Path(folder) / _TABLE
+    if not table.is_file():
+        raise InputError(f"{folder} holds no {_TABLE}. Give the output_dir of lung_nodule inference.")
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"file", "class"} <= set(rows[0]):
+        raise InputError(f"{table} lists no nodules with file and class. Run lung_nodule inference again.")
+    return rows
+
+
+def read_samples(folder: str | Path, files: Sequence[str]) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Those nodules in HU, ``(n, *spatial)``, and their spacing in mm.
+
+    Raises:
+        InputError: a nodule cannot be read, or their grids differ.
+    """
+    found = [read_patch(Path(folder) / file) for file in tqdm(files, desc="generated nodules", leave=False)]
+    grids = {(array.shape, tuple(np.round(spacing, 4))) for array, spacing in found}
+    if len(grids) > 1:
+        raise InputError(f"The nodules in {folder} differ in size or spacing. Give those of one inference run.")
+    return np.stack([array for array, _ in found]), found[0][1]

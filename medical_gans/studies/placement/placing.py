@@ -1,4 +1,4 @@
-"""A nodule placed into a CT, with its mask: training data for detection and segmentation."""
+"""A nodule placed into a CT, blended at its border, with its mask: training data for detection and segmentation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,94 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
-from medical_gans.errors import SettingError
-from medical_gans.inference.nodules.pictures import draw_placement
-from medical_gans.inference.nodules.samples import BOTH, requested_samples
-from medical_gans.inference.nodules.sampling import NoduleSampler
+from medical_gans.errors import InputError, SettingError
+from medical_gans.inference.nodules.sampling import BOTH, NoduleSampler, requested_samples
 from medical_gans.io import Volume, read_volume, save_volume, whole_folder
 from medical_gans.io.nodules import PATCH_AXES, check_inside, check_lung_ct, position_in_ras, read_patch, save_patch
 from medical_gans.io.ownership import Origin, source
 from medical_gans.io.writing import prepare_output
 from medical_gans.report import Manifest, input_hashes, write_results_page
-from medical_gans.studies.placement import NoduleBody, nodule_body, place_nodule
+from medical_gans.report.nodules import draw_placement
+from medical_gans.studies.placement.body import NoduleBody, nodule_body
+
+_SAMPLES_MM = 0.6  # voxels of the CT that are larger get the mean over points so far apart, as a thick slice would
+
+
+def place_nodule(
+    hounsfield: np.ndarray,
+    affine: np.ndarray,
+    body: NoduleBody,
+    position: Sequence[float],
+    axes: Sequence[Sequence[float]],
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """A CT with a nodule in it.
+
+    Args:
+        hounsfield: CT ``(i, j, k)``.
+        affine: ``(4, 4)``, index to RAS mm.
+        body: of the nodule.
+        position: RAS mm of the nodule's centre.
+        axes: directions (RAS) of the rows, columns and slices of the body.
+
+    Returns:
+        int16 HU, unchanged beyond some mm from the nodule; and the mask of voxels that are nodule by half or more.
+
+    Raises:
+        InputError: the nodule reaches beyond the border of the CT.
+    """
+    directions = np.asarray(axes, dtype=np.float64)
+    index = (np.linalg.inv(affine) @ np.append(position, 1.0))[:3]
+    low, high = _box(hounsfield.shape, affine, body, index, directions)
+    box = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
+    value, share, support = _sampled(body, directions @ affine[:3, :3], index - low, high - low)
+    ct = np.asarray(hounsfield[box], dtype=np.float32)
+    made = ct + support * ((value - body.lung) - share * (ct - body.lung))
+    result = np.rint(hounsfield).astype(np.int16)
+    result[box] = np.where(support > 0, np.rint(made), result[box]).astype(np.int16)
+    mask = np.zeros(hounsfield.shape, dtype=bool)
+    mask[box] = share * support >= 0.5
+    return result, mask
+
+
+def _box(
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    body: NoduleBody,
+    index: NDArray[np.float64],
+    directions: NDArray[np.float64],
+) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """First and last + 1 index of the voxels that the body reaches."""
+    reached = np.argwhere(body.support > 0)
+    reach = np.abs(reached - body.centre).max(axis=0) * body.spacing + max(body.spacing)
+    half = np.abs(np.linalg.inv(affine[:3, :3]) @ directions.T) @ reach
+    low, high = np.floor(index - half).astype(int), np.ceil(index + half).astype(int) + 1
+    over = np.maximum(-low, high - shape) * np.linalg.norm(affine[:3, :3], axis=0)
+    if over.max() > 0:
+        raise InputError(
+            f"The nodule, {body.diameter:.1f} mm wide, would reach {over.max():.1f} mm beyond the border of the CT. "
+            "Choose a position further inside, a smaller nodule, or a larger CT."
+        )
+    return low, high
+
+
+def _sampled(
+    body: NoduleBody, matrix: NDArray[np.float64], centre: NDArray[np.float64], shape: NDArray[np.int_]
+) -> list[NDArray[np.float32]]:
+    """Value, share and support on a grid whose steps are the columns of `matrix` (mm along the body's axes)."""
+    counts = np.maximum(np.ceil(np.linalg.norm(matrix, axis=0) / _SAMPLES_MM - 0.01), 1).astype(int)
+    fine = [(np.arange(n * c) + 0.5) / c - 0.5 for n, c in zip(shape, counts, strict=True)]
+    offsets = np.stack(np.meshgrid(*fine, indexing="ij"), axis=-1) - centre
+    points = np.moveaxis(offsets @ matrix.T / body.spacing + body.centre, -1, 0)
+    found = []
+    for volume, beyond in ((body.hounsfield, body.lung), (body.share, 0.0), (body.support, 0.0)):
+        values = ndimage.map_coordinates(volume, points, output=np.float32, order=1, mode="constant", cval=beyond)
+        blocks = values.reshape([edge for pair in zip(shape, counts, strict=True) for edge in pair])
+        found.append(blocks.mean(axis=(1, 3, 5)))
+    return found
+
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,18 @@ from medical_gans.io.ownership import Origin
 from medical_gans.io.writing import prepare_output, whole_file
 from medical_gans.report import Manifest
 from medical_gans.report.manifest import sha256
+from medical_gans.report.reader_study import draw_figures, draw_images, write_report
 from medical_gans.report.redaction import publishable
-from medical_gans.studies.turing_test.agreement import Agreement, agreements
 from medical_gans.studies.turing_test.answers import Key, Reading, find_answers, read_answers, read_key
-from medical_gans.studies.turing_test.figures import DEFINITIONS, Figure, reader_figures
+from medical_gans.studies.turing_test.figures import (
+    DEFINITIONS,
+    Agreement,
+    Figure,
+    agreements,
+    reader_figures,
+    roc_points,
+)
 from medical_gans.studies.turing_test.page import images_of_page
-from medical_gans.studies.turing_test.pictures import draw_figures, draw_images
-from medical_gans.studies.turing_test.report import write_report
 from medical_gans.studies.turing_test.study import KEY, PAGE
 
 ALL_READERS = "all readers"
@@ -100,6 +105,7 @@ class TuringAnalysis:
             years_of_experience={reading.reader: reading.years_of_experience for reading in readings},
             counts=(int(key.is_real.sum()), int((~key.is_real).sum())),
             has_images=has_images,
+            definitions=DEFINITIONS,
             warnings=manifest.warnings,
         )
         manifest.write(self.output_dir)
@@ -110,8 +116,8 @@ class TuringAnalysis:
 
     def _draw(self, figures: Table, readings: Sequence[Reading], key: Key) -> bool:
         overall = {reader: found for (reader, malignancy), found in figures.items() if malignancy == "all"}
-        ratings = {reading.reader: reading.rating for reading in readings}
-        draw_figures(self.output_dir / "figures.png", overall, ratings, key.is_real)
+        curves = {reading.reader: roc_points(reading.rating, key.is_real) for reading in readings}
+        draw_figures(self.output_dir / "figures.png", overall, curves)
         images = images_of_page(key.file.parent / PAGE, key.study)
         if not images:
             return False

@@ -17,9 +17,15 @@ from medical_gans.io.ownership import Origin
 from medical_gans.io.writing import prepare_output, whole_file
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.studies.turing_test.answers import FORMAT
-from medical_gans.studies.turing_test.artefacts import telling_artefacts
-from medical_gans.studies.turing_test.inference_folder import choose_generated
-from medical_gans.studies.turing_test.nodules import StudyNodules, check_alike, choose_real, counts_by_label, generate
+from medical_gans.studies.turing_test.nodules import (
+    StudyNodules,
+    check_alike,
+    choose_generated,
+    choose_real,
+    counts_by_label,
+    generate,
+    telling_artefacts,
+)
 from medical_gans.studies.turing_test.page import encoded_range, grey_values, page_content, write_page
 
 if TYPE_CHECKING:

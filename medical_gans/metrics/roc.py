@@ -1,4 +1,4 @@
-"""How well scores tell nodules from normal patches."""
+"""Areas under ROC curves with their bootstrap intervals, over images and over patients."""
 
 from __future__ import annotations
 
@@ -50,3 +50,30 @@ def _auc(normal: np.ndarray, nodules: np.ndarray) -> np.ndarray:
 def has_both(is_nodule: np.ndarray) -> bool:
     """Whether nodules and normal patches are among them."""
     return bool((is_nodule == 0).any() and (is_nodule == 1).any())
+
+
+def area_under_curve(score: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Area under the ROC curve: the share of pairs in the right order, ties counting half (Mann and Whitney 1947).
+
+    Args:
+        score: ``(n,)``.
+        positive: ``(n,)`` truth.
+        weights: ``(draws, n)``, how often each sample counts; None counts each once.
+
+    Returns:
+        ``(draws,)``, NaN where a class is missing.
+    """
+    truth = np.asarray(positive, dtype=bool)
+    counts = np.ones((1, len(truth))) if weights is None else weights
+    above = score[truth][:, None] - score[~truth][None, :]
+    ordered = (above > 0) + 0.5 * (above == 0)
+    with np.errstate(invalid="ignore"):
+        pairs = counts[:, truth].sum(1) * counts[:, ~truth].sum(1)
+        area: np.ndarray = ((counts[:, truth] @ ordered) * counts[:, ~truth]).sum(1) / pairs
+    return area
+
+
+def patient_bootstrap(patient: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """``(draws, n)``: how often each sample counts when as many patients are drawn with replacement."""
+    names, index = np.unique(patient, return_inverse=True)
+    return rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)[:, index]
