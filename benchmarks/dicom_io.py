@@ -20,7 +20,6 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from medical_gans.cli.paths import models_dir
 from medical_gans.inference.synthesis import DicomOutput, SliceSynthesis, load_generators
 from medical_gans.io import Volume, read_series
-from medical_gans.networks import ResnetGenerator
 
 Clock = Callable[[], float]
 
@@ -68,7 +67,7 @@ def network_seconds(mr: Volume, slices: int, clock: Clock) -> float:
     """Of all slices, measured on the middle ones."""
     middle = slice((mr.array.shape[2] - slices) // 2, (mr.array.shape[2] + slices) // 2)
     part = Volume(mr.array[:, :, middle], mr.affine, mr.source)
-    trained = load_generators(ResnetGenerator(width=16, blocks=6, norm="none"), models_dir() / "mr_to_ct_head.pt")
+    trained = load_generators(models_dir() / "mr_to_ct_head.pt")
     synthesis = SliceSynthesis(trained.generators, trained.spacing, [trained.plane])
     begin, begin_wall = clock(), time.perf_counter()
     made = synthesis(part)

@@ -19,17 +19,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.inferers import SlidingWindowInferer
+from scipy import ndimage
 from torch import Tensor, nn
 
-from medical_gans.inference.lesions import LesionSegmentation, label_map
+from medical_gans.inference.lesions import LesionSegmentation
 from medical_gans.io import Volume, save_volume
 from medical_gans.io.sequence_cases import SequenceCase
-from medical_gans.networks import segmentation_network
 from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
+from medical_gans.weights import build_network
 
-OPTIONS = {
-    "UNet": {"channels": [16, 32, 64, 128], "strides": [2, 2, 2], "num_res_units": 1, "norm": "instance"},
-    "MultiScaleSegmenter": {},
+NETWORKS = {
+    "UNet": {
+        "_target_": "monai.networks.nets.UNet",
+        **{"channels": [16, 32, 64, 128], "strides": [2, 2, 2], "num_res_units": 1, "norm": "instance"},
+    },
+    "MultiScaleSegmenter": {"_target_": "medical_gans.networks.MultiScaleSegmenter"},
 }
 BRAIN = (0.58, 0.72, 0.9)  # edges of a skull-stripped brain as shares of 240 x 240 x 155 mm
 
@@ -44,8 +49,10 @@ def brain(shape: tuple[int, ...]) -> np.ndarray:
 def segmentation_of(given: argparse.Namespace) -> LesionSegmentation:
     """The network of the shipped configuration, with random weights."""
     torch.manual_seed(0)
-    network = segmentation_network(given.network, given.channels, 2, options=OPTIONS[given.network])
-    return LesionSegmentation(network, roi_size=given.roi, overlap=given.overlap, sw_batch_size=given.batch)
+    shape = {"spatial_dims": 3, "in_channels": given.channels, "out_channels": 2}
+    network = build_network({**NETWORKS[given.network], **shape})
+    inferer = SlidingWindowInferer(given.roi, given.batch, given.overlap, mode="gaussian", device="cpu")
+    return LesionSegmentation(network, inferer)
 
 
 def convolutions(network: nn.Module, windows: Tensor) -> list[tuple[nn.Module, Tensor]]:
@@ -74,19 +81,22 @@ def measure_speed(given: argparse.Namespace) -> None:
     segmentation = segmentation_of(given)
     array = brain(tuple(given.shape))
     source = Volume(array, np.eye(4), Path("brain.nii.gz"))
-    case = SequenceVolume(np.stack([array] * given.channels), array != 0, np.eye(4), None, None, source)
+    box = ndimage.find_objects((array != 0).astype(np.uint8))[0]  # as preprocessing cuts it
+    affine = np.eye(4)
+    affine[:3, 3] = [part.start for part in box]
+    case = SequenceVolume(np.stack([array[box]] * given.channels), array[box] != 0, affine, None, None, source)
     windows: list[int] = []
     count = segmentation.network.register_forward_pre_hook(lambda _, x: windows.append(len(x[0])))
-    label_map(segmentation(case))
+    segmentation(case)
     count.remove()
-    alone = convolutions(segmentation.network, torch.randn(given.batch, given.channels, *segmentation.roi_size))
+    alone = convolutions(segmentation.network, torch.randn(given.batch, given.channels, *segmentation.inferer.roi_size))
     each, whole = np.full(len(alone), np.inf), np.inf
     for _ in range(given.rounds):
         for number, (module, features) in enumerate(alone):
             each[number] = min(each[number], seconds(lambda m=module, x=features: m(x), clock))
-        whole = min(whole, seconds(lambda: label_map(segmentation(case)), clock))
+        whole = min(whole, seconds(lambda: segmentation(case), clock))
     bare = each.sum() * sum(windows) / given.batch
-    shape, roi = (" x ".join(map(str, size)) for size in (given.shape, segmentation.roi_size))
+    shape, roi = (" x ".join(map(str, size)) for size in (given.shape, segmentation.inferer.roi_size))
     print(
         f"{given.network}, {shape} voxels, {sum(windows)} windows of {roi}, {given.batch} per pass: {whole:.1f} s, "
         f"convolutions alone {bare:.1f} s: {bare / whole:.2f} ({given.threads} threads, {given.clock} clock, load "
@@ -102,7 +112,7 @@ def _peak(given: argparse.Namespace, folder: str, results: multiprocessing.Queue
     before = int(Path("/proc/self/statm").read_text().split()[1]) * page
     files = tuple(Path(folder, f"channel{number}.nii.gz") for number in range(given.channels))
     volume = read_sequence_case(SequenceCase("brain", files), [file.name for file in files])
-    label_map(segmentation(volume))
+    segmentation(volume)
     results.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**30)
 
 
@@ -123,7 +133,7 @@ def measure_memory(given: argparse.Namespace) -> None:
 def main() -> None:
     """Measure speed and memory of the chosen network, and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=tuple(OPTIONS), default="UNet")
+    parser.add_argument("--network", choices=tuple(NETWORKS), default="UNet")
     parser.add_argument("--shape", type=int, nargs=3, default=(240, 240, 155), help="voxels of the volume, of 1 mm")
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--roi", type=int, nargs=3, default=(40, 40, 40), help="voxels of a window")

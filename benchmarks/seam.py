@@ -18,8 +18,7 @@ from medical_gans.phantom import head, simulate_mr
 def generators(weights: str | None, width: int, blocks: int) -> dict[str, nn.Module]:
     """The trained generator, or one with random weights for each norm: by what is printed of it."""
     if weights is not None:
-        network = ResnetGenerator(width=width, blocks=blocks)
-        return {Path(weights).name: load_generators(network, weights).generators[0]}
+        return {Path(weights).name: load_generators(weights).generators[0]}
     found = {}
     for norm in ("none", "batch", "instance"):
         torch.manual_seed(0)

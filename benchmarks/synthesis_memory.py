@@ -14,7 +14,7 @@ import numpy as np
 
 from medical_gans.io import save_volume
 from medical_gans.networks import ResnetGenerator
-from medical_gans.training.checkpoints import save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 
 def head(shape: tuple[int, ...]) -> np.ndarray:
@@ -38,6 +38,8 @@ def main() -> None:
         mr = save_volume(Path(folder, "head.nii.gz"), head(tuple(given.shape)), np.diag([0.5, 0.5, 0.5, 1.0]))
         weights = Path(folder, "small.pt")
         save_weights(weights, ResnetGenerator(width=int(given.width), blocks=0))
+        network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": int(given.width), "blocks": 0}
+        WeightsCard([None] * 3, network_def=network_def).save(weights)
         words = [sys.executable, "-m", "medical_gans", "mr_to_ct", "inference"]
         words += [
             "--dataset_dir",
@@ -47,7 +49,7 @@ def main() -> None:
             "--weights",
             str(weights),
         ]
-        words += ["--network_def#width", given.width, "--network_def#blocks", "0", "--device", "cpu"]
+        words += ["--device", "cpu"]
         begin = time.perf_counter()
         subprocess.run([*words, "--planes", given.planes, "--flips", given.flips], check=True)
         seconds = time.perf_counter() - begin

@@ -35,9 +35,6 @@ class Recipe:
     inference: Mapping[str, Any] = field(default_factory=dict)
 
 
-_PIPELINES = "medical_gans.inference.pipelines"
-
-
 def _model(file: str) -> str:
     return f"$str(Path(@bundle_root) / 'models' / '{file}')"
 
@@ -50,24 +47,24 @@ MR_TO_CT = Recipe(
     settings={
         "weights": "$str(Path(@bundle_root) / 'models' / ('model.pt' if @site == 'head' else @site + '/model.pt'))"
     },
-    renamed={"inferer": "synthesis"},
+    renamed={"inferer": "slice_inferer"},
     inference={
-        "preprocessing": {
-            "_target_": f"{_PIPELINES}.mr_to_ct.preprocessing",
+        "inferer": {
+            "_target_": "medical_gans.inference.synthesis.SynthesisInferer",
             "fingerprint": "$@trained.fingerprint",
             "strict": "@strict",
-        },
-        "inferer": {
-            "_target_": f"{_PIPELINES}.mr_to_ct.SynthesisInferer",
-            "spacing": "$@spacing or @trained.spacing",
-            "planes": "$@planes or @trained.plane",
+            "preprocessing": "@preprocessing",
+            "inferer": "@slice_inferer",
             "flips": "@flips",
-            "adjacent": "@adjacent",
+            "adjacent": "$@card.adjacent",
             "slice_batch": "@slice_batch",
             "tile": "@tile",
             "amp": "@amp",
         },
-        "postprocessing": {"_target_": f"{_PIPELINES}.mr_to_ct.postprocessing"},
+        "postprocessing": {  # whole HU
+            "_target_": "Compose",
+            "transforms": [{"_target_": "CastToTyped", "keys": "pred", "dtype": "$torch.int16"}],
+        },
     },
 )
 
@@ -84,30 +81,7 @@ BRAIN_LESION = Recipe(
     workflow="brain_lesion",
     weights={"model": "brain_lesion"},
     example="--dataset_dir CASES --output_dir lesions",
-    settings={
-        "weights": _model("model.pt"),
-        "compare": "$dict(adapted=str(Path(@bundle_root) / 'models' / 'model.pt'))",
-    },
-    renamed={"inferer": "segmentation"},
-    inference={
-        "preprocessing": {
-            "_target_": f"{_PIPELINES}.brain_lesion.preprocessing",
-            "channels": "@channels",
-            "spacing": "$@spacing or @trained.spacing",
-            "missing": "@missing",
-            "mask": "@mask",
-        },
-        "inferer": {
-            "_target_": f"{_PIPELINES}.brain_lesion.LesionInferer",
-            "spacing": "$@spacing or @trained.spacing",
-            "roi_size": "@roi_size",
-            "patch_size": "$@trained.patch_size",
-            "overlap": "@overlap",
-            "sw_batch_size": "@sw_batch_size",
-            "amp": "@amp",
-        },
-        "postprocessing": {"_target_": f"{_PIPELINES}.brain_lesion.postprocessing"},
-    },
+    settings={"weights": _model("model.pt")},
 )
 
 RECIPES = {recipe.name: recipe for recipe in (MR_TO_CT, LUNG_NODULE, BRAIN_LESION)}

@@ -17,10 +17,10 @@ from medical_gans.cli import command as cli
 from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.io import save_volume
 from medical_gans.networks import ResnetGenerator
-from medical_gans.training.checkpoints import save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 SHAPE = (24, 28, 16)
-SMALL = ("--network_def#width", "2", "--network_def#blocks", "0", "--device", "cpu")
+SMALL = ("--device", "cpu")
 
 
 def head() -> np.ndarray:
@@ -32,6 +32,8 @@ def head() -> np.ndarray:
 @pytest.fixture
 def weights(tmp_path) -> Path:
     save_weights(tmp_path / "small.pt", ResnetGenerator(width=2, blocks=0))
+    network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
+    WeightsCard([None] * 3, network_def=network_def).save(tmp_path / "small.pt")
     return tmp_path / "small.pt"
 
 
@@ -125,7 +127,7 @@ def test_an_image_with_nothing_but_air(tmp_path, refused):
 
 
 def test_a_spacing_of_zero(tmp_path, refused):
-    path = written(tmp_path / "mr.nii", head(), pixdim=[1, 2, 0, 3, 0, 0, 0, 0])
+    path = written(tmp_path / "mr.nii", head(), pixdim=[1, 2, 0, 3, 0, 0, 0, 0], sform_code=0, qform_code=1)
     assert "spacing" in refused(path)
 
 

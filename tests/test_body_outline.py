@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medical_gans.inference.synthesis.body_outline import body_outline
+from medical_gans.inference.synthesis.body import body_outline
 
 
 def reference(dense: np.ndarray, pixel_mm2: float) -> np.ndarray:

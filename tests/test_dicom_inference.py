@@ -17,14 +17,14 @@ import torch
 from dicom_images import dicom_slice
 from torch import nn
 
-from medical_gans.errors import InputError, SettingError, UserError
+from medical_gans.errors import InputError, OutputError, SettingError, UserError
 from medical_gans.inference.synthesis import CaseEvaluator, DicomOutput, SliceSynthesis
 from medical_gans.inference.synthesis.dicom_output import body_outline
 from medical_gans.io import find_cases, read_volume
 from medical_gans.io.dicom.masks import read_dicom_structure
 from medical_gans.io.dicom.structure_set import structure_from_mask, write_structure_set
 from medical_gans.report import cases as report_cases
-from medical_gans.training.checkpoints import save_weights
+from medical_gans.weights import save_weights
 
 SHAPE = (24, 28, 12)
 PLANTED = {
@@ -182,14 +182,29 @@ def test_no_identifying_value_leaves_the_dicom_objects(write_mr, tmp_path, caplo
         assert not [text[:200] for text in found if word.lower() in text.lower()], word
 
 
-def test_an_mr_that_no_ct_can_be_tied_to_is_refused_unless_nifti_is_enough(write_mr, tmp_path, no_pictures):
-    mr = write_mr(change=lambda k, image: image.pop("FrameOfReferenceUID"))
-    with pytest.raises(InputError, match=r"no FrameOfReferenceUID.*set write_dicom to false"):
-        translate(mr, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("keyword", "value", "words"),
+    [
+        ("FrameOfReferenceUID", None, "has no FrameOfReferenceUID"),
+        ("PatientPosition", None, "has no PatientPosition"),
+        ("PatientPosition", "LYING", "has a PatientPosition that DICOM does not allow"),
+        ("StudyInstanceUID", "anonymized", "has a StudyInstanceUID that DICOM does not allow"),
+        ("PatientID", "x" * 65, "has a PatientID that DICOM does not allow"),
+    ],
+)
+def test_an_mr_that_no_ct_can_be_tied_to_gives_nifti_and_says_so(
+    write_mr, tmp_path, no_pictures, keyword, value, words
+):
+    with pydicom.config.disable_value_validation():
+        mr = write_mr(change=lambda k, image: setattr(image, keyword, value))
+    with pytest.raises(InputError, match=rf"{words}.*set write_dicom to false"):
+        translate(mr, tmp_path / "out", DicomOutput(write=True))
     assert not list((tmp_path / "out").glob("*/synthetic_ct.nii.gz"))
-    translate(mr, tmp_path / "out", DicomOutput(write=False))
+    translate(mr, tmp_path / "out")
     assert len(list((tmp_path / "out").glob("*/synthetic_ct.nii.gz"))) == 1
     assert not list((tmp_path / "out").glob("*/dicom"))
+    (record,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"].values()
+    assert any(words in warning and "Only NIfTI is written" in warning for warning in record["warnings"])
 
 
 def test_a_ct_series_is_refused_before_anything_is_written(write_mr, tmp_path, no_pictures):
@@ -200,10 +215,11 @@ def test_a_ct_series_is_refused_before_anything_is_written(write_mr, tmp_path, n
     with pytest.raises(InputError, match=r"ct_series is a CT series.*Give the MR series"):
         translate(ct, tmp_path / "out")
     write_mr("mr_series")
-    with pytest.raises(UserError, match=r"1 case failed.*: ct_series.*Give the MR series"):
-        translate(tmp_path / "data", tmp_path / "out")
+    translate(tmp_path / "data", tmp_path / "out")
     made = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
     assert made == {"mr_series", "report"}, "the others are done"
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["passed_over"] == {"ct_series": "DICOM of modality CT"}
 
 
 def test_settings_that_contradict_each_other_are_refused():
@@ -227,11 +243,13 @@ def test_another_series_of_the_same_folder_is_not_taken_for_done(write_mr, tmp_p
     write_mr()
     mr = write_mr(uid="2.25.200", number=8)
     sources = []
-    for uid in ("2.25.100", "2.25.200"):
-        translate(mr, tmp_path / "out", series_uid=uid)
-        (path,) = (tmp_path / "out").glob("*/dicom/ct/CT0001.dcm")
+    for uid, out in (("2.25.100", "out"), ("2.25.200", "other")):
+        translate(mr, tmp_path / out, series_uid=uid)
+        (path,) = (tmp_path / out).glob("*/dicom/ct/CT0001.dcm")
         sources.append(pydicom.dcmread(path).ReferencedSeriesSequence[0].SeriesInstanceUID)
     assert sources == ["2.25.100", "2.25.200"]
+    with pytest.raises(OutputError, match="made of another image"):  # nor does it replace the first one's result
+        translate(mr, tmp_path / "out", series_uid="2.25.200")
 
 
 def test_uids_repeat_when_a_seed_is_given(write_mr, tmp_path, no_pictures):

@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -291,9 +292,11 @@ class Generators:
 
     def __init__(self, folder):
         from medical_gans.networks import ResnetGenerator
-        from medical_gans.training.checkpoints import load_weights, save_weights
+        from medical_gans.weights import WeightsCard, load_weights, save_weights
 
         save_weights(folder / "model.pt", ResnetGenerator(width=2, blocks=1))
+        network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 1}
+        WeightsCard((2.0, 2.0, None), network_def=network_def).save(folder / "model.pt")
         self.files = [folder / "model.pt"]
         self.generators = [load_weights(ResnetGenerator(width=2, blocks=1), self.files[0])]
         self.spacing, self.plane, self.fingerprint = (2.0, 2.0, None), "coronal", None
@@ -308,7 +311,8 @@ def test_what_generators_make_is_judged_as_what_they_stored(dataset, tmp_path, w
         made = synthesis(read_volume(dataset / name / "mr.nii.gz"))
         (tmp_path / "stored" / name).mkdir(parents=True)
         save_volume(tmp_path / "stored" / name / "synthetic_ct.nii.gz", made.hounsfield, made.affine)
-    source = synthetic_ct_source(None, lambda: trained, SliceSynthesis)
+    translating = partial(SliceSynthesis, spacing=trained.spacing, planes=[trained.plane])
+    source = synthetic_ct_source(None, lambda: trained, translating)
     now = evaluation(dataset, source, tmp_path / "now").run()
     stored = evaluation(dataset, StoredSyntheticCt(tmp_path / "stored"), tmp_path / "then").run()
     for name in ERROR_HU:
@@ -370,7 +374,6 @@ def test_the_config_evaluates_a_network(dataset, tmp_path, without_pictures):
         weights=str(tmp_path / "model.pt"),
         lookup_pairs=str(dataset),
         device="cpu",
-        **{"network_def#width": 2, "network_def#blocks": 1},
     )
     rows, content = read_tables(tmp_path / "out")
     assert len(rows) == 9 and set(content["summary"]) == {"synthetic_ct", "water", "lookup"}

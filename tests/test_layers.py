@@ -14,7 +14,7 @@ FLOORS = (
     {"methods", "training", "weights"},
     {"inference", "evaluation", "checks"},
     {"studies"},
-    {"cli", "__main__"},
+    {"cli", "shortcuts", "__main__"},
 )
 MAY_IMPORT = {name: set().union(*FLOORS[: floor + 1]) for floor, names in enumerate(FLOORS) for name in names}
 LEAVES = {"turing_test", "radiotherapy", "placement"}

@@ -1,6 +1,10 @@
 """Promises of the training of brain_lesion: source alone, adapted, translated; resumed; and bad input named."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +14,8 @@ import yaml
 
 from medical_gans.cli.command import main
 from medical_gans.io import save_volume
-from medical_gans.networks import segmentation_network
-from medical_gans.networks.taps import FeatureTaps
-from medical_gans.weights import load_network
+from medical_gans.networks import FeatureTaps
+from medical_gans.weights import build_network, load_network
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (24, 26, 20)
@@ -81,8 +84,9 @@ def test_a_run_in_two_parts_equals_a_run_in_one(data, tmp_path):
 
 def test_a_domain_classifier_that_has_won_stops_the_run_with_a_sentence(data, tmp_path, capsys):
     words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--channels", "[FLAIR,GRE]"]
-    words += ["--target_channels", "[FLAIR,SWI]", "--train#alarms#every", "1"]
-    won = ["--train#alarms#patience", "1", "--train#alarms#won_loss", "100", "--train#alarms#won_accuracy", "-1"]
+    words += ["--target_channels", "[FLAIR,SWI]", "--train#handlers#1#every", "1"]
+    won = ["patience", "1", "won_loss", "100", "won_accuracy", "-1"]
+    won = [word if n % 2 else f"--train#handlers#1#{word}" for n, word in enumerate(won)]
     assert train(*words, *won, "--output_dir", tmp_path / "run") != 0
     assert "The discriminator 'domain' has won" in " ".join(capsys.readouterr().err.split())
 
@@ -90,9 +94,9 @@ def test_a_domain_classifier_that_has_won_stops_the_run_with_a_sentence(data, tm
 def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys):
     words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--channels", "[FLAIR,GRE]"]
     words += ["--target_channels", "[FLAIR,SWI]"]
-    small = ["--max_epochs", "1", "--views_per_epoch", "4", "--crop_size", "[16,16]", "--generator_def#width", "2"]
-    small += ["--reverse_generator_def#width", "2", "--discriminator_width", "2", "--spacing", "[null,null,null]"]
-    small += ["--generator_def#blocks", "1", "--reverse_generator_def#blocks", "1"]
+    small = ["--max_epochs", "1", "--views_per_epoch", "4", "--crop_size", "[16,16]", "--network_def#width", "2"]
+    small += ["--reverse_network_def#width", "2", "--discriminator_width", "2", "--spacing", "[null,null,null]"]
+    small += ["--network_def#blocks", "1", "--reverse_network_def#blocks", "1"]
     words = [str(word) for word in words]
     assert main(["brain_lesion", "translate", *words, *small, "--output_dir", str(tmp_path / "look")]) == 0
     made = tmp_path / "look" / "translated"
@@ -116,8 +120,8 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys)
             "no case with a file named after the sequence GRE",
         ),
         (["--label", "tumour"], "has no label map 'tumour'"),
-        (["--network", "SegNet"], "network is 'SegNet'; choose UNet"),
-        (["--network_options#channels", "[16]"], "UNet does not take these network_options"),
+        (["--network_def#_target_", "monai.networks.nets.UNt"], "did you mean 'monai.networks.nets.UNet'?"),
+        (["--network_def#channels", "[16]"], "UNet does not take these arguments"),
         (["--class_names", "[lesion]"], "class_names needs a name for each"),
         (["--label_groups", "[[2]]"], "holds the labels [1]"),
     ],
@@ -139,22 +143,58 @@ def test_a_target_that_is_the_source_or_empty_is_refused(data, tmp_path, capsys)
 
 def test_the_papers_preset_has_the_layers_that_its_discriminator_sees():
     preset = yaml.safe_load((ROOT / "configs/kamnitsas_2017.yaml").read_text())
-    network = segmentation_network(preset["network"], 5, 2, 3, preset["network_options"])
+    network = build_network({**preset["network_def"], "in_channels": 5, "out_channels": 2})
     assert len(FeatureTaps(network, preset["adversarial_layers"]).layers) == 7
     assert sum(p.numel() for p in network.parameters()) > 900_000
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("target", "options"),
     [
-        ("SegResNet", {"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}),
+        ("monai.networks.nets.SegResNet", {"init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}),
         (
-            "DynUNet",
+            "monai.networks.nets.DynUNet",
             {"kernel_size": [3] * 3, "strides": [1, 2, 1], "upsample_kernel_size": [2, 1], "filters": [4, 8, 8]},
         ),
-        ("MultiScaleSegmenter", {"channels": [4, 4], "joint_channels": [4], "residual": [2]}),
+        ("medical_gans.networks.MultiScaleSegmenter", {"channels": [4, 4], "joint_channels": [4], "residual": [2]}),
     ],
 )
-def test_networks_of_monai_come_by_name(name, options):
-    network = segmentation_network(name, 3, 2, 3, options).eval()
+def test_networks_of_monai_come_by_their_class(target, options):
+    shape = {"in_channels": 3, "out_channels": 2, "spatial_dims": 3}
+    network = build_network({"_target_": target, **shape, **options}).eval()
     assert network(torch.zeros(1, 3, 12, 12, 12)).shape == (1, 2, 12, 12, 12)
+
+
+class Killed:
+    """A handler that ends its process as a power cut would, in the third step."""
+
+    def attach(self, engine):
+        from ignite.engine import Events
+
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_killed_run_goes_on_bit_for_bit_and_so_does_one_with_a_longer_plan(data, tmp_path):
+    """Three epochs at once; the same, killed in the second; and one epoch, continued by a plan of three."""
+    overlay = tmp_path / "smaller.yaml"
+    kill = f"\n+train#handlers: [{{_target_: {__name__}.Killed}}]\n"
+    plan = "train#segmenter#schedule: {_target_: torch.optim.lr_scheduler.LinearLR, _mode_: callable, total_iters: 2}"
+    overlay.write_text(plan + kill)
+    words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--ramp_epochs", "[0,1]"]
+    words = [str(word) for word in [*words, "--batch_size", "2", "--self_training_weight", "0.1"]]
+    given = ["brain_lesion", "train", "--config_file", f"smoke_brain_lesion,{overlay}", *words]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    command = [sys.executable, "-m", "medical_gans", *given, "--max_epochs", "3", "--output_dir", str(tmp_path / "cut")]
+    died = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
+    overlay.write_text(plan)
+    go_on = ["--max_epochs", "3", "--resume", "true", "--output_dir"]
+    assert main([*given, "--max_epochs", "3", "--output_dir", str(tmp_path / "whole")]) == 0
+    assert main([*given, *go_on, str(tmp_path / "cut")]) == 0
+    assert main([*given, "--max_epochs", "1", "--output_dir", str(tmp_path / "longer")]) == 0
+    assert main([*given, *go_on, str(tmp_path / "longer")]) == 0
+    whole, *others = (
+        torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("whole", "cut", "longer")
+    )
+    for other in others:
+        assert all(torch.equal(whole[name], other[name]) for name in whole)

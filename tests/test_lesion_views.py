@@ -1,15 +1,25 @@
 """Promises of the patches of lesions: balanced, apart, repeatable."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from medical_gans.data.lesion_views import LesionViews
+from medical_gans.data.sequence_views import LesionViews
 from medical_gans.errors import InputError
 from medical_gans.transforms.sequences import SequenceVolume
 
+CONFIG = Path(__file__).parents[1] / "configs" / "brain_lesion_train.yaml"
 RNG = np.random.default_rng(0)
-PLAIN = {"flip": False, "gain": 0.0, "offset": 0.0, "noise": 0.0}
+
+
+def shipped_augmentation():
+    """That of brain_lesion train."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(ConfigParser.load_config_file(str(CONFIG)))
+    return parser.get_parsed_content("augmentation")
 
 
 def volume(shape=(30, 28, 26), lesion=True, value=None):
@@ -24,7 +34,7 @@ def volume(shape=(30, 28, 26), lesion=True, value=None):
 
 
 def test_lesion_patches_show_each_class_equally_often():
-    views = LesionViews([volume()], patch_size=(4, 4, 4), views_per_epoch=200, lesion_share=1.0, **PLAIN)
+    views = LesionViews([volume()], patch_size=(4, 4, 4), views_per_epoch=200, lesion_share=1.0)
     shown = [set(np.unique(views[n]["label"])) - {0} for n in range(200)]
     assert all(shown)
     small = sum(1 in one for one in shown)  # one voxel against 64
@@ -33,7 +43,7 @@ def test_lesion_patches_show_each_class_equally_often():
 
 def test_the_share_of_lesion_patches_is_as_asked():
     big = volume((60, 60, 60))
-    views = LesionViews([big], patch_size=(4, 4, 4), views_per_epoch=300, lesion_share=0.3, **PLAIN)
+    views = LesionViews([big], patch_size=(4, 4, 4), views_per_epoch=300, lesion_share=0.3)
     anywhere = np.array([bool(views[n]["anywhere"]) for n in range(300)])
     assert (~anywhere).sum() == 90 and (~anywhere).reshape(-1, 10).sum(1).max() == 3
     assert all(bool(views[n]["label"].any()) for n in np.flatnonzero(~anywhere))
@@ -42,7 +52,7 @@ def test_the_share_of_lesion_patches_is_as_asked():
 def test_a_patch_is_a_part_of_the_image_with_its_label():
     one = volume()
     one.image[0] = np.arange(one.image[0].size).reshape(one.image[0].shape) * one.foreground
-    views = LesionViews([one], patch_size=(8, 8, 8), views_per_epoch=5, **PLAIN)
+    views = LesionViews([one], patch_size=(8, 8, 8), views_per_epoch=5)
     for n in range(5):
         view = views[n]
         index = np.unravel_index(view["source"][0].numpy().astype(int), one.label.shape)
@@ -51,7 +61,7 @@ def test_a_patch_is_a_part_of_the_image_with_its_label():
 
 
 def test_the_target_comes_without_labels_and_from_the_target_alone():
-    views = LesionViews([volume(value=1.0)], [volume(value=5.0)], patch_size=(4, 4, 4), views_per_epoch=20, **PLAIN)
+    views = LesionViews([volume(value=1.0)], [volume(value=5.0)], patch_size=(4, 4, 4), views_per_epoch=20)
     for n in range(20):
         assert set(views[n]) == {"source", "target", "label", "anywhere"}
         assert set(np.unique(views[n]["target"])) <= {0.0, 5.0}
@@ -61,7 +71,7 @@ def test_the_target_comes_without_labels_and_from_the_target_alone():
 def test_translated_images_take_the_place_of_the_source_with_its_labels():
     one = volume(value=1.0)
     look = np.where(one.foreground, 3.0, 0.0)[None].repeat(2, 0).astype(np.float32)
-    options = {"patch_size": (4, 4, 4), "views_per_epoch": 100, "lesion_share": 1.0, "translated": [look], **PLAIN}
+    options = {"patch_size": (4, 4, 4), "views_per_epoch": 100, "lesion_share": 1.0, "translated": [look]}
     views = LesionViews([one], translated_share=0.5, **options)
     looks = [float(views[n]["source"].max()) for n in range(100)]
     assert set(looks) == {1.0, 3.0} and 30 < looks.count(3.0) < 70
@@ -69,17 +79,42 @@ def test_translated_images_take_the_place_of_the_source_with_its_labels():
 
 
 def test_views_repeat_and_differ_between_epochs():
-    views = LesionViews([volume()], [volume()], patch_size=(6, 6, 6), views_per_epoch=4)
+    options = {"patch_size": (6, 6, 6), "views_per_epoch": 4, "augmentation": shipped_augmentation()}
+    views = LesionViews([volume()], [volume()], **options)
     first = views[2]
+    assert all(torch.equal(first[name], views[2][name]) for name in first)
+    views[0], views[3]
     assert all(torch.equal(first[name], views[2][name]) for name in first)
     views.set_epoch(1)
     assert not torch.equal(first["source"], views[2]["source"])
 
 
 def test_the_background_stays_zero_whatever_is_varied():
-    views = LesionViews([volume(value=1.0)], patch_size=(30, 28, 26), views_per_epoch=8, gamma=0.3)
+    options = {"patch_size": (30, 28, 26), "views_per_epoch": 8, "augmentation": shipped_augmentation()}
+    views = LesionViews([volume(value=1.0)], **options)
+    assert len({float(views[n]["source"].max()) for n in range(8)}) == 8  # and all else varies
     for n in range(8):
         assert (views[n]["source"][:, 0] == 0).all() and views[n]["source"].isfinite().all()
+
+
+def test_a_flip_turns_image_and_label_together():
+    one = volume(value=0.0)
+    one.image[:] = one.label + one.foreground  # 1 in the head, 2 and 3 in the lesions
+    views = LesionViews([one], patch_size=(16, 16, 16), views_per_epoch=40, lesion_share=1.0, augmentation=flip())
+    turned = 0
+    for n in range(40):
+        view, plain = views[n], LesionViews([one], patch_size=(16, 16, 16), views_per_epoch=40, lesion_share=1.0)[n]
+        shown = view["source"][0] > 0
+        assert torch.equal((view["source"][0] - 1)[shown], view["label"][0][shown].float())
+        turned += not torch.equal(view["source"], plain["source"])
+        assert torch.equal(view["source"], plain["source"]) or torch.equal(view["source"], plain["source"].flip(1))
+    assert 8 < turned < 32
+
+
+def flip():
+    from monai.transforms import Compose, RandFlipd
+
+    return Compose([RandFlipd(["image", "label", "foreground"], prob=0.5, spatial_axis=0)])
 
 
 def test_a_volume_smaller_than_a_patch_is_padded():

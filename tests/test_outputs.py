@@ -14,16 +14,15 @@ from dicom_images import dicom_slice
 from medical_gans.cli import command as cli
 from medical_gans.inference.lesions import pictures as lesion_pictures
 from medical_gans.io import save_volume
-from medical_gans.networks import ResnetGenerator, segmentation_network
+from medical_gans.networks import ResnetGenerator
 from medical_gans.report import cases as report_cases
-from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.weights import WeightsCard, build_network, save_weights
 
 AFFINE = np.diag([2.0, 2, 3, 1])
 NETWORK = {
-    "name": "UNet",
-    "in_channels": 1,
-    "out_channels": 2,
-    "options": {"channels": [4, 8], "strides": [2], "num_res_units": 1, "norm": "instance"},
+    "_target_": "monai.networks.nets.UNet",
+    **{"spatial_dims": 3, "in_channels": 1, "out_channels": 2},
+    **{"channels": [4, 8], "strides": [2], "num_res_units": 1, "norm": "instance"},
 }
 
 
@@ -76,9 +75,11 @@ def weights(tmp_path) -> dict[str, Path]:
     folder = tmp_path / "weights"
     folder.mkdir()
     save_weights(folder / "ct.pt", ResnetGenerator(width=2, blocks=0))
+    network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
+    WeightsCard([None] * 3, network_def=network_def).save(folder / "ct.pt")
     torch.manual_seed(0)
-    save_weights(folder / "lesion.pt", segmentation_network(**NETWORK))
-    WeightsCard([None] * 3, network=NETWORK, classes=["background", "lesion"], channels=["T1c"]).save(
+    save_weights(folder / "lesion.pt", build_network(NETWORK))
+    WeightsCard([None] * 3, network_def=NETWORK, classes=["background", "lesion"], channels=["T1c"]).save(
         folder / "lesion.pt"
     )
     return {"mr_to_ct": folder / "ct.pt", "brain_lesion": folder / "lesion.pt"}
@@ -89,10 +90,11 @@ def run(weights, capsys):
     """Run inference of a workflow; returns exit code and what it said on stderr."""
 
     def inference(workflow: str, dataset: Path | str, out: Path | str, *words: str) -> tuple[int, str]:
-        small = ["--network_def#width", "2", "--network_def#blocks", "0"] if workflow == "mr_to_ct" else []
         given = [workflow, "inference", "--dataset_dir", str(dataset), "--output_dir", str(out), "--device", "cpu"]
-        code = cli.main([*given, "--weights", str(weights[workflow]), *small, *words])
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("medical-gans:")]
+        code = cli.main([*given, "--weights", str(weights[workflow]), *words])
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.startswith("medical-gans:")]
+        inference.printed = captured.out
         return code, "\n".join(lines)
 
     return inference

@@ -18,7 +18,7 @@ from medical_gans.inference.synthesis import CaseEvaluator, SliceSynthesis, load
 from medical_gans.io import find_cases, save_volume
 from medical_gans.networks import ResnetGenerator
 from medical_gans.report import cases as report_cases
-from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 SHAPE = (24, 28, 16)
 AFFINE = np.array([[0.0, 0, 3, -20], [2, 0, 0, -30], [0, -2.5, 0, 60], [0, 0, 0, 1]])
@@ -273,7 +273,7 @@ def network() -> nn.Module:
 def test_weights_come_with_what_their_card_says(network, tmp_path):
     save_weights(tmp_path / "model.pt", network)
     WeightsCard((1.0, 1.0, None), "sagittal").save(tmp_path / "model.pt")
-    trained = load_generators(ResnetGenerator(width=2, blocks=0), tmp_path / "model.pt")
+    trained = load_generators(tmp_path / "model.pt", ResnetGenerator(width=2, blocks=0))
     assert (trained.spacing, trained.plane, trained.fingerprint) == ([1.0, 1.0, None], "sagittal", None)
     for mine, theirs in zip(trained.generators[0].parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
@@ -281,7 +281,7 @@ def test_weights_come_with_what_their_card_says(network, tmp_path):
 
 def test_weights_without_a_card_are_taken_with_a_warning(network, tmp_path, caplog):
     save_weights(tmp_path / "model.pt", network)
-    trained = load_generators(network, [tmp_path / "model.pt"])
+    trained = load_generators([tmp_path / "model.pt"], network)
     assert trained.spacing == (None, None, None) and "no card" in caplog.text
 
 
@@ -290,18 +290,19 @@ def test_weights_of_different_kinds_are_not_averaged(network, tmp_path):
         save_weights(tmp_path / name, network)
         WeightsCard((spacing, spacing, None)).save(tmp_path / name)
     with pytest.raises(SettingError, match=r"a\.pt and .*b\.pt were trained at different spacings"):
-        load_generators(network, [tmp_path / "a.pt", tmp_path / "b.pt"])
-    with pytest.raises(SettingError, match="Set adjacent to 1"):
-        load_generators(network, tmp_path / "a.pt", adjacent=3)
+        load_generators([tmp_path / "a.pt", tmp_path / "b.pt"], network)
+    WeightsCard((1.0, 1.0, None), adjacent=3).save(tmp_path / "b.pt")
+    with pytest.raises(SettingError, match=r"a\.pt was trained on 1 adjacent slices, .*b\.pt on 3"):
+        load_generators([tmp_path / "a.pt", tmp_path / "b.pt"], network)
     with pytest.raises(SettingError, match="at least one"):
-        load_generators(network, [])
+        load_generators([], network)
 
 
 def test_a_damaged_card_is_named(network, tmp_path):
     save_weights(tmp_path / "model.pt", network)
     (tmp_path / "model.json").write_text("[1, 2]")
     with pytest.raises(InputError, match=r"model\.json is no card"):
-        load_generators(network, tmp_path / "model.pt")
+        load_generators(tmp_path / "model.pt", network)
 
 
 @pytest.mark.slow
@@ -309,8 +310,10 @@ def test_processes_share_the_cases_and_write_one_page(dataset, tmp_path, reposit
     """Started by torchrun, each of two processes does every second case; a bad one is named by both."""
     (dataset / "bert" / "mr.nii.gz").write_bytes(b"nonsense")
     save_weights(tmp_path / "tiny.pt", ResnetGenerator(width=2, blocks=0))
+    network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
+    WeightsCard([None] * 3, network_def=network_def).save(tmp_path / "tiny.pt")
     words = ["mr_to_ct", "inference", "--dataset_dir", dataset, "--output_dir", tmp_path / "out"]
-    words += ["--weights", tmp_path / "tiny.pt", "--network_def#width", "2", "--network_def#blocks", "0"]
+    words += ["--weights", tmp_path / "tiny.pt"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [sys.executable, *launcher, "-m", "medical_gans", *map(str, words)],

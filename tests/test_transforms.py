@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
+from medical_gans.cli.paths import configs_dir
 from medical_gans.transforms import (
     HOUNSFIELD_KNOTS,
     MR_CEILING,
@@ -12,7 +14,6 @@ from medical_gans.transforms import (
     mr_reference_intensity,
     normalise_mr,
     resize_in_plane,
-    translation_augmentation,
     unit_to_hounsfield,
 )
 
@@ -87,10 +88,16 @@ def test_an_axis_without_wanted_spacing_and_an_equal_one_stay_untouched():
     assert spacing == (1.0, 2.0)
 
 
+def configured_augmentation(**settings):
+    """What `mr_to_ct train` does to a view, by its config."""
+    parser = ConfigParser()
+    parser.read_config(configs_dir() / "mr_to_ct_train.yaml")
+    parser.update(settings)
+    return parser.get_parsed_content("augmentation")
+
+
 def test_augmented_pairs_move_together_and_only_the_mr_changes_contrast():
-    augmentation = translation_augmentation(
-        ("mr", "ct"), (32, 32), rotation=20, scaling=0.1, flip=True, mr_gain=0.3, mr_gamma=0.2
-    )
+    augmentation = configured_augmentation(crop_size=[32, 32], rotation=20.0, mr_gain=0.3, mr_gamma=0.2, mr_bias=0.0)
     image = torch.rand(1, 40, 40) - 0.5
     augmentation.set_random_state(seed=3)
     moved = augmentation({"mr": image, "ct": image.clone()})
@@ -104,7 +111,7 @@ def test_augmented_pairs_move_together_and_only_the_mr_changes_contrast():
 
 
 def test_outside_the_image_there_is_air():
-    augmentation = translation_augmentation(("ct",), (64, 64), rotation=0, scaling=0, flip=False)
+    augmentation = configured_augmentation(crop_size=[64, 64], rotation=0.0, scaling=0.0, flip=False)
     moved = np.asarray(augmentation({"ct": torch.zeros(1, 32, 32)})["ct"])
     assert moved[0, :8].max() == pytest.approx(-1.0)
     assert moved[0, 32, 32] == pytest.approx(0.0, abs=1e-6)

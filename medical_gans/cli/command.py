@@ -6,11 +6,14 @@ Exit codes: 0 done, 2 something the user can mend (one sentence on stderr), 130 
 
 from __future__ import annotations
 
+import ast
+import difflib
 import importlib.util
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,18 +24,24 @@ from medical_gans.cli import config_files
 from medical_gans.cli.command_line import arguments, check_value, command_help, general_help, stage_help
 from medical_gans.cli.paths import configs_dir
 from medical_gans.cli.plain_errors import show_plainly, user_message
-from medical_gans.cli.settings import SEPARATOR, TRACKING_SETTINGS, has_id, nearest, setting_ids, shown
-from medical_gans.errors import SettingError
+from medical_gans.cli.settings import SEPARATOR, TRACKING_SETTINGS, has_id, imported_names, nearest, setting_ids, shown
+from medical_gans.errors import InputError, SettingError
 
 PHANTOM_SETTINGS = [
     config_files.Setting("output_dir", None, "new or empty folder for the data set"),
     config_files.Setting("anatomy", "head", "head or limb"),
     config_files.Setting("patients", 8, "number of patients; in the unpaired layout so many MR and so many CT"),
-    config_files.Setting("layout", "synthrad", "synthrad (MR and CT), unpaired, haemorrhage_source or _target"),
+    config_files.Setting(
+        "layout", "synthrad", "synthrad (MR, CT), unpaired, dicom (MR), haemorrhage_source or _target"
+    ),
     config_files.Setting("sequence", "T1w", "of the MR: T1w, T2w, FLAIR or PD"),
     config_files.Setting("spacing", None, "mm, one number or three; null: 1.5, for limbs 3 between slices"),
     config_files.Setting("seed", 0, "equal seeds give equal patients"),
 ]
+
+
+_READ = frozenset({"patch", "generated", "lookup_pairs"})  # weights are not always read
+_WRITTEN = frozenset({"output_dir", "cache_dir", "tracking_uri"})
 
 
 @dataclass
@@ -120,25 +129,59 @@ def plan_run(stage: str, config: Path, words: Sequence[str]) -> Run:
             run.tracking = _tracking(_required_text(name, text))
     contents = [_nested(config_files.read_config(path)) for path in (config, *run.overlays)]
     known = [name for content in contents for name in setting_ids(content)]
+    usable = {*known, *(name for content in contents for name in imported_names(content))}
     for name, text in given:
         if name in ("config_file", "tracking"):
             continue
         if run.tracking and name in TRACKING_SETTINGS:
-            run.overrides[name] = check_value(name, text, None)
+            run.overrides[name] = check_value(name, text, None, usable)
             continue
         holders = [content for content in contents if has_id(content, name)]
         if not holders:
             raise SettingError(f"{config.stem} has no setting '{shown(name)}'{nearest(name, known)}.")
-        run.overrides[name] = check_value(name, text, _entry(holders[-1], name))
+        run.overrides[name] = check_value(name, text, _entry(holders[-1], name), usable)
+    check_places(run.overrides)
     folder = run.overrides.get("output_dir", "$")
     if run.tracking and not folder.startswith("$"):
         run.overrides["output_dir"] = f"${folder!r}"  # MONAI's tracking appends to it as to an expression
     return run
 
 
+def check_places(overrides: Mapping[str, Any]) -> None:
+    """Refuse a mistyped path at once, before what takes seconds is imported.
+
+    Raises:
+        InputError: a file or folder to read from does not exist.
+    """
+    for name, value in overrides.items():
+        to_read = name.endswith(("_dir", "_file", "_path")) or name in _READ
+        if not to_read or name in _WRITTEN or not isinstance(value, str) or value == "sample":
+            continue
+        if value.startswith(("$", "@", "%")):
+            value = _text_of(value)
+        if not value or os.path.lexists(os.path.expanduser(value)):
+            continue
+        place = Path(os.path.expanduser(value))
+        near: list[str] = []
+        if place.parent.is_dir():
+            near = difflib.get_close_matches(place.name, [entry.name for entry in place.parent.iterdir()], n=1)
+        hint = f" (did you mean {place.parent / near[0]}?)" if near else ""
+        raise InputError(f"{place} does not exist{hint}. Check the path.")
+
+
+def _text_of(expression: str) -> str:
+    """The text that `command_line.as_text` wrote as an expression; nothing for another expression."""
+    try:
+        value = ast.literal_eval(expression[1:])
+    except (ValueError, SyntaxError):
+        return ""
+    return value if isinstance(value, str) else ""
+
+
 def _run(run: Run) -> None:
     from monai.bundle import ConfigWorkflow
 
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it announces the logging config
     folder = run.config.parent
     workflow = ConfigWorkflow(
         config_file=[str(path) for path in (run.config, *run.overlays)],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import itertools
+import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from medical_gans.errors import SettingError
 _TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 _COLUMN = 36  # where the meanings begin
 _NOTHING = ("none", "null")
+_EVALUATED = ("$", "@", "%")  # at the beginning of a text MONAI takes them for code and references
 _TAKES_FILES = frozenset({"analyse"})
 _SEE_HELP = "list the settings of a stage: medical-gans WORKFLOW STAGE --help"
 
@@ -51,12 +54,19 @@ def arguments(words: Sequence[str]) -> list[tuple[str, str | None]]:
     return found
 
 
-def check_value(name: str, text: str | None, default: Any) -> Any:
+def check_value(name: str, text: str | None, default: Any, known: Collection[str] | None = None) -> Any:
     """The value that a text stands for, of the kind that the default in the config tells.
 
-    Expressions (``$...``) and references (``@...``, ``%...``) go to MONAI as they are. Where the default is
-    nothing or an expression, the text is read as a Python literal or list if it is one; a name that ends in
-    ``_dir``, ``_file`` or ``_path`` is always text.
+    Expressions (``$...``) and references (``@...``, ``%...``) go to MONAI as they are, but where text is wanted, or
+    where they refer to nothing: ``$HOME`` is a folder of that name. Where the default is nothing or an expression, the
+    text is read as a Python literal or list if it is one; a name that ends in ``_dir``, ``_file`` or ``_path`` is
+    always text.
+
+    Args:
+        name: id of the setting.
+        text: as typed; None where a key stood alone.
+        default: in the config.
+        known: ids and names that an expression may use; None takes every expression for one.
 
     Raises:
         SettingError: the text does not stand for a value of that kind.
@@ -66,8 +76,11 @@ def check_value(name: str, text: str | None, default: Any) -> Any:
         if isinstance(default, bool):
             return True
         raise SettingError(f"{shown} needs a value.")
-    if text.startswith(("$", "@", "%")):
-        return text
+    is_expression = isinstance(default, str) and default.startswith(_EVALUATED)
+    is_place = name.endswith(("_dir", "_file", "_path"))
+    is_text = is_place or (isinstance(default, str) and not is_expression and text != _as_typed(None))
+    if text.startswith(_EVALUATED):
+        return as_text(text) if is_text or not _refers(text, known) else text
     if isinstance(default, bool):
         return _truth(shown, text)
     if isinstance(default, int):
@@ -80,11 +93,38 @@ def check_value(name: str, text: str | None, default: Any) -> Any:
         raise SettingError(f"{shown} is a section; set one of its entries: {', '.join(map(str, default))}.")
     if default == "auto" and text.casefold() in ("true", "false"):  # auto stands between the two
         return _truth(shown, text)
-    is_expression = isinstance(default, str) and default.startswith(("$", "@", "%"))
-    is_place = name.endswith(("_dir", "_file", "_path"))
-    if is_place or (isinstance(default, str) and not is_expression and text != _as_typed(None)):
-        return text
-    return _literal(text)
+    if is_text:
+        return as_text(text) if "#" in text else text  # in which MONAI would see the name of an entry
+    return _as_texts(_literal(text))
+
+
+def as_text(text: str) -> str:
+    """An expression that gives this text: MONAI would take its first character for code or a reference."""
+    coded = "".join(f"\\x{ord(letter):02x}" if letter in "$@%#" else repr(letter)[1:-1] for letter in text)
+    return "$" + "'" + coded.replace("'", "\\'") + "'"
+
+
+def _as_texts(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_as_texts(item) for item in value]
+    return as_text(value) if isinstance(value, str) and value.startswith(_EVALUATED) else value
+
+
+def _refers(text: str, known: Collection[str] | None) -> bool:
+    """Whether a text that begins like an expression or a reference uses only names that there are."""
+    if known is None:
+        return True
+    if not text.startswith("$"):
+        name = text[1:].replace("#", SEPARATOR).lstrip(":")
+        return name in known or (text.startswith("%") and ".yaml" in text)
+    try:
+        tree = ast.parse(re.sub(r"@[:#\w]*", "_", text[1:]), mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    own = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    own |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names - own <= {*known, *dir(builtins), "_", "__local_refs"}
 
 
 def general_help(stages: Mapping[str, Mapping[str, Path]]) -> str:

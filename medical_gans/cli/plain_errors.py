@@ -15,6 +15,7 @@ from types import TracebackType
 
 from medical_gans.errors import UserError
 
+_NOT_BUILT = re.compile(r"Failed to instantiate component '([\w.]+)'")
 _IN_A_WORKER_TRACEBACK = re.compile(r"^medical_gans\.errors\.\w+: (.+)$", re.MULTILINE)
 
 
@@ -29,6 +30,19 @@ def user_message(error: BaseException) -> str | None:
         if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" while writing {link.filename}" if link.filename else ""
             return f"The disk is full{where}: free some space or choose another output_dir, then run again."
+    return _refused_arguments(error)
+
+
+def _refused_arguments(error: BaseException) -> str | None:
+    """What a component of MONAI or torch, or a network, says of the arguments that a config gives it."""
+    for link in _causes(error):
+        found = _NOT_BUILT.match(str(link)) if isinstance(link, RuntimeError) else None
+        cause = link.__cause__
+        if found and isinstance(cause, TypeError | ValueError | AssertionError | KeyError | IndexError):
+            target = str(found.group(1))
+            if not target.startswith("medical_gans.") or target.startswith("medical_gans.networks."):
+                said = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+                return f"{target} does not take these arguments: {said.rstrip('.')}. Correct its entry in the config."
     return None
 
 

@@ -128,7 +128,7 @@ def prepare_anatomy(
 
 
 def _anatomy(case: Case, spacing: Sequence[float | None], paired: bool) -> tuple[np.ndarray, tuple[float, ...]]:
-    volume = read_volume(case.ct)  # type: ignore[arg-type]
+    volume = read_volume(case.ct, modality="CT")  # type: ignore[arg-type]
     orientation = nibabel.io_orientation(volume.affine)
     edges = tuple(float(s) for s in np.take(volume.spacing, np.argsort(orientation[:, 0])))
 

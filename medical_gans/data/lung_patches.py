@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from medical_gans.io.nodules.ct_patches import check_extent, resampled
 from medical_gans.io.nodules.lidc import is_lidc
 from medical_gans.io.nodules.patch_files import read_patch
 from medical_gans.io.nodules.positions import find_table
+from medical_gans.io.tables import read_table
 from medical_gans.transforms import unit_to_window
 
 LABELS_TABLE = "labels.csv"
@@ -81,7 +82,7 @@ def read_patches(
     low, high = (float(edge) for edge in window)
     if not low < high:
         raise SettingError(f"window is {list(window)}; give the lower and the upper HU.")
-    place = Path(dataset_dir).expanduser()
+    place = Path(os.path.expanduser(dataset_dir))
     if not place.exists():
         raise InputError(f"{place} does not exist. Give {UNDERSTOOD}.")
     if place.is_dir() and len(archives := list(place.glob("*.npz"))) == 1:
@@ -147,12 +148,10 @@ def _labels(table: Path, names: Sequence[str]) -> np.ndarray:
     """``is_nodule`` of each name; -1 without a table or without an entry."""
     if not table.is_file():
         return np.full(len(names), -1, dtype=np.int8)
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"name", "is_nodule"} <= set(rows[0]):
-        raise InputError(f"{table} needs the columns name and is_nodule.")
-    wrong = sorted({row["is_nodule"] for row in rows} - {"0", "1", ""})
-    if wrong:
-        raise InputError(f"{table} has {wrong[0]!r} in is_nodule; give 0, 1, or nothing where unknown.")
-    known = {row["name"]: int(row["is_nodule"] or -1) for row in rows}
+    known = {}
+    for row in read_table(table, ("name", "is_nodule")):
+        text = row.text("is_nodule")
+        if text not in ("0", "1", ""):
+            raise InputError(f"{row.where}: is_nodule is {text!r}; give 0, 1, or nothing where unknown.")
+        known[image_stem(Path(row.text("name")))] = int(text or -1)
     return np.array([known.get(name, -1) for name in names], dtype=np.int8)

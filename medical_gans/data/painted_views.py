@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from medical_gans.data.ct_anatomy import PreparedAnatomy, prepare_anatomy
 from medical_gans.data.epoch_views import EpochViews
-from medical_gans.data.slices import PLANES
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import TrainingCases
 from medical_gans.transforms import AIR_HU, MR_CEILING, hounsfield_to_unit
+from medical_gans.transforms.grid import PLANES
 from medical_gans.transforms.painting import Painter
 from medical_gans.transforms.random_fields import Range, Window
 from medical_gans.transforms.tissues import CtTissues

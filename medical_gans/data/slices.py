@@ -1,36 +1,40 @@
 """From patients' volumes to the views that a translation network trains on.
 
-Volumes are prepared once (canonical axes, training spacing, unit intensities) and kept on disk as float16, so that
-memory does not grow with the cohort.
+Volumes are prepared once (canonical axes, training spacing, unit intensities) and kept on disk, so that memory does not
+grow with the cohort. What is kept is what the network sees in inference, to the last bit.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import torch
+from monai.data import MetaTensor
+from monai.transforms import CenterSpatialCropd, Randomizable
+from torch.nn import functional
 from tqdm import tqdm
 
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io import Case, TrainingCases, read_volume
+from medical_gans.io import Case, TrainingCases, Volume, read_volume
+from medical_gans.io.grid import corners, largest_distance
 from medical_gans.io.writing import whole_file
-from medical_gans.transforms import (
-    body_mask,
-    hounsfield_to_unit,
-    mr_reference_intensity,
-    normalise_mr,
-    resize_in_plane,
-    translation_augmentation,
-)
+from medical_gans.transforms import body_mask, unit_to_hounsfield
+from medical_gans.transforms.grid import PLANES, NetworkView, SlicePlane, ToGridd, WholeBody, grid_of, slices_at
+from medical_gans.transforms.modality import checked_ct, checked_mr
+from medical_gans.transforms.reading import preprocessed
 
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""Axis of a canonical (RAS) volume that a plane's slices run along."""
+_ONE_GRID = 0.2  # of a voxel of training, that MR and CT of a pair may be apart
+logger = logging.getLogger(__name__)
+
+Transform = Callable[[dict[str, Any]], Mapping[Any, Any]]
 _LEAST_BODY = 0.02
 
 
@@ -40,10 +44,13 @@ class PreparedVolume:
 
     Attributes:
         name: case it came from.
-        path: float16 array ``(x, y, z)`` in canonical axes at the training spacing, in [-1, 1].
+        path: float32 array ``(x, y, z)`` in canonical axes on the grid of the network, in [-1, 1]. Slices are those
+            of the file, and are resampled in their plane; blocks along every axis.
         spacing: true voxel size in mm.
         slices: indices along the plane's axis that show enough body.
         box: first and last voxel of the body per axis.
+        distance: of adjacent slices, in slices.
+        corners: outermost voxel centres of the image (mm), ``(3, 8)``; None in caches of before.
     """
 
     name: str
@@ -51,6 +58,8 @@ class PreparedVolume:
     spacing: tuple[float, ...]
     slices: np.ndarray
     box: tuple[tuple[int, int], ...]
+    distance: float = 1.0
+    corners: np.ndarray | None = None
 
     def array(self) -> np.ndarray:
         """The voxels, memory-mapped."""
@@ -58,71 +67,92 @@ class PreparedVolume:
 
 
 def prepare_volume(
-    case: Case, kind: str, spacing: Sequence[float | None], cache_dir: Path, plane: str = "axial", denoise: int = 0
+    case: Case,
+    kind: str,
+    preprocessing: Transform,
+    cache_dir: Path,
+    dimensions: int = 2,
+    recipe: Any = None,
 ) -> PreparedVolume:
-    """Bring the MR or CT of a case to training spacing and unit intensities, once.
+    """Bring the MR or CT of a case onto the network's grid in unit intensities, once.
 
     Args:
         case: where the files are.
         kind: ``"mr"`` or ``"ct"``.
-        spacing: wanted voxel size along the canonical axes in mm; None keeps an axis.
-        cache_dir: folder for the prepared arrays; an array already there for the same file and settings is used.
-        plane: plane whose slices are listed.
-        denoise: voxels of an in-plane median filter on the CT (0: none). A generator that has never seen noise
-            does not add any, which the mean absolute error rewards and planning does not miss.
+        preprocessing: of ``{"image": MR}`` or ``{"ct": CT}``, with a `transforms.ToGridd`; the same as in inference.
+        cache_dir: folder for the prepared arrays; an array already there for the same file and recipe is used.
+        dimensions: 2 prepares slices, 3 blocks.
+        recipe: plain values that tell one preprocessing from another; None takes its grid.
 
     Raises:
         InputError: the file cannot be read, or holds no body.
     """
     path = getattr(case, kind)
-    stamp = f"{path}{path.stat().st_mtime_ns}{kind}{tuple(spacing)}{denoise}"
+    grid = grid_of(preprocessing)
+    stamp = f"{path}{path.stat().st_mtime_ns}{kind}{grid.spacing}{grid.planes}{dimensions}{recipe}"
     stored = cache_dir / f"{case.name}_{kind}_{hashlib.sha256(stamp.encode()).hexdigest()[:12]}.npz"
     array_path = stored.with_suffix(".npy")
     if not (stored.exists() and array_path.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        unit, mask, true_spacing = _prepared_arrays(path, kind, spacing, denoise)
+        key = "image" if kind == "mr" else "ct"
+        volume = (checked_mr if kind == "mr" else checked_ct)(read_volume(path, modality=kind.upper()))
+        for note in volume.notes:
+            logger.warning("%s: %s", path.name, note)
+        image = preprocessed(preprocessing, {key: volume})[key]
+        unit, mask, true_spacing, distance = _on_grid(image, kind, grid, dimensions)
         with whole_file(array_path) as temporary, open(temporary, "wb") as file:
-            np.save(file, unit.astype(np.float16))
+            np.save(file, unit)
         sides = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
-        share = np.stack(
-            [np.pad(mask.mean(axis=tuple({0, 1, 2} - {a})), (0, max(mask.shape) - n)) for a, n in enumerate(mask.shape)]
-        )
+        share = mask.mean(axis=tuple({0, 1, 2} - {PLANES[grid.planes[0]]}))
+        box = [(side[0], side[-1] + 1) for side in sides]
         with whole_file(stored) as temporary, open(temporary, "wb") as file:
-            np.savez(file, spacing=true_spacing, share=share, box=[(s[0], s[-1] + 1) for s in sides])
+            place = _canonical_corners(volume)
+            np.savez(file, spacing=true_spacing, share=share, box=box, distance=distance, corners=place)
     known = np.load(stored)
-    share = known["share"][PLANES[plane]]
+    share = known["share"]
     return PreparedVolume(
         case.name,
         array_path,
         tuple(float(s) for s in known["spacing"]),
         np.flatnonzero(share > max(_LEAST_BODY, 0.25 * share.max())),
         tuple((int(a), int(b)) for a, b in known["box"]),
+        float(known["distance"]),
+        known.get("corners"),
     )
 
 
-def _prepared_arrays(
-    path: Path, kind: str, spacing: Sequence[float | None], denoise: int
-) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    from scipy import ndimage
-
-    volume = read_volume(path)
+def _canonical_corners(volume: Volume) -> np.ndarray:
+    """The outermost voxel centres (mm) in the order of RAS axes, however the file counts."""
     orientation = nibabel.io_orientation(volume.affine)
-    array = nibabel.apply_orientation(volume.array, orientation)
-    voxel = tuple(float(s) for s in np.take(volume.spacing, np.argsort(orientation[:, 0])))
-    mask = body_mask(array, voxel, "MR" if kind == "mr" else "CT")
-    if not mask.any():
-        raise InputError(f"{path} shows no body: nothing stands out from air. Leave this file out, or export it again.")
+    shape = tuple(int(length) for length in np.take(volume.array.shape, np.argsort(orientation[:, 0])))
+    back = nibabel.orientations.inv_ornt_aff(orientation, volume.array.shape)
+    return corners(shape, volume.affine @ back)
+
+
+def _on_grid(
+    image: MetaTensor, kind: str, grid: ToGridd, dimensions: int
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...], float]:
+    """All that a network sees of a volume, where the body is in it, its spacing, and the distance of slices."""
+    unit = image.as_tensor()[0]
+    edges = tuple(float(e) for e in np.linalg.norm(np.asarray(image.affine, dtype=np.float64)[:3, :3], axis=0))
     if kind == "mr":
-        unit = normalise_mr(array, mr_reference_intensity(array, mask))
+        mask = body_mask((unit + 1.0).numpy(), edges)
     else:
-        hounsfield = ndimage.median_filter(array, size=(denoise, denoise, 1)) if denoise else array
-        around = ndimage.binary_dilation(mask, iterations=3)
-        unit = np.where(around, hounsfield_to_unit(hounsfield), np.float32(-1.0))
-    resized, true_spacing = resize_in_plane(torch.from_numpy(unit)[None, None], voxel, spacing)
-    mask_resized = torch.nn.functional.interpolate(
-        torch.from_numpy(mask)[None, None].float(), size=resized.shape[2:], mode="nearest"
-    )
-    return resized[0, 0].numpy(), mask_resized[0, 0].numpy() > 0, true_spacing
+        mask = body_mask(unit_to_hounsfield(unit).numpy(), edges, "CT")
+    if not mask.any():
+        name = image.meta.get("filename_or_obj", kind)
+        raise InputError(f"{name} shows no body: nothing stands out from air. Leave this file out.")
+    whole = tuple(slice(0, size) for size in unit.shape)
+    if dimensions == 3:
+        view: NetworkView = WholeBody(unit.shape, edges, grid.spacing)
+        made, distance = view.images(unit, whole)[0, 0], 1.0
+    else:
+        axis = PLANES[grid.planes[0]]
+        plane = SlicePlane(unit.shape, edges, grid.spacing, axis)
+        made, distance, view = plane.images(unit, whole)[:, 0].movedim(0, axis), plane.distance, plane
+    true_spacing = tuple(n * e / m for n, e, m in zip(unit.shape, edges, made.shape, strict=True))
+    mask_there = functional.interpolate(torch.from_numpy(mask)[None, None].float(), size=made.shape, mode="nearest")
+    return made.contiguous().numpy(), mask_there[0, 0].numpy() > 0, true_spacing, distance
 
 
 class TranslationViews(EpochViews):
@@ -137,7 +167,8 @@ class TranslationViews(EpochViews):
         plane: plane of the slices (2D).
         adjacent: slices stacked as channels (2.5D), odd.
         seed: seed of every choice.
-        augmentation: arguments of `transforms.translation_augmentation`.
+        augmentation: of ``{"mr": ..., "ct": ...}``, or of one of them where they are not paired: a MONAI transform
+            that leaves `crop_size` voxels; its random state is set for every view. None cuts the middle.
 
     Yields:
         ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1].
@@ -158,7 +189,7 @@ class TranslationViews(EpochViews):
         plane: str = "axial",
         adjacent: int = 1,
         seed: int = 0,
-        augmentation: dict | None = None,
+        augmentation: Transform | None = None,
     ) -> None:
         for kind, volumes in (("MR", mr), ("CT", ct)):
             if not volumes:
@@ -175,9 +206,8 @@ class TranslationViews(EpochViews):
         self.paired = paired
         self.axis = PLANES[plane]
         self.adjacent = adjacent
-        options = {"rotation": 10.0, "scaling": 0.1, "flip": True, **(augmentation or {})}
-        groups = [("mr", "ct")] if paired else [("mr",), ("ct",)]
-        self.augmentations = {keys: translation_augmentation(keys, crop_size, **options) for keys in groups}
+        self.groups = [("mr", "ct")] if paired else [("mr",), ("ct",)]
+        self.augmentation = augmentation or CenterSpatialCropd(["mr", "ct"], crop_size, allow_missing_keys=True)
         if paired:
             self._check_pairs()
         self._starts = {k: np.cumsum([len(v.slices) for v in self.volumes[k]]) for k in ("mr", "ct")}
@@ -191,14 +221,22 @@ class TranslationViews(EpochViews):
                     f"MR and CT of {mr.name} lie on different grids ({mr.array().shape} and {ct.array().shape}). "
                     "Register and resample the CT to the MR, or train with paired=false."
                 )
+            if mr.corners is not None and ct.corners is not None:
+                apart = largest_distance(mr.corners, ct.corners)
+                if apart > _ONE_GRID * min(*mr.spacing, *ct.spacing):
+                    raise InputError(
+                        f"MR and CT of {mr.name} lie at different places: corners up to {apart:.3g} mm apart. "
+                        "Register and resample the CT to the MR, or train with paired=false."
+                    )
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         view: dict[str, torch.Tensor] = {}
-        for number, (keys, augmentation) in enumerate(self.augmentations.items()):
+        for number, keys in enumerate(self.groups):
             rng = self.random(index, number)
             windows = self._windows(keys, rng)
-            augmentation.set_random_state(seed=int(rng.integers(2**31)))
-            moved = augmentation(windows)
+            if isinstance(self.augmentation, Randomizable):
+                self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
+            moved = self.augmentation(windows)  # type: ignore[arg-type]
             view.update({k: torch.as_tensor(moved[k]).as_subclass(torch.Tensor).contiguous() for k in keys})
         return view
 
@@ -224,33 +262,39 @@ class TranslationViews(EpochViews):
             }
             if len(spatial) == 2:
                 here = int(volume.slices[pick - (starts[which] - len(volume.slices))])
-                ranges[self.axis] = np.clip(
-                    here + np.arange(self.adjacent) - self.adjacent // 2, 0, array.shape[self.axis] - 1
-                )
-            windows[key] = torch.from_numpy(self._cut(array, [ranges[a] for a in range(3)]))
+                windows[key] = self._stack(self.volumes[key][which], here, ranges)
+            else:
+                windows[key] = torch.from_numpy(self._cut(array, [ranges[a] for a in range(3)]))[None]
         return windows
 
-    def _cut(self, array: np.ndarray, ranges: list[np.ndarray]) -> np.ndarray:
+    def _stack(self, volume: PreparedVolume, here: int, ranges: dict[int, np.ndarray]) -> torch.Tensor:
+        """A window of a slice and its neighbours, ``(channel, *crop)``, as `transforms.grid.SlicePlane` stacks them."""
+        array = volume.array()
+        positions = here + (torch.arange(self.adjacent) - self.adjacent // 2) * volume.distance
+        first = max(0, int(positions.min().floor()))
+        last = min(array.shape[self.axis], int(positions.max().ceil()) + 2)
+        ranges = {**ranges, self.axis: np.arange(first, last)}
+        slices = np.moveaxis(self._cut(array, [ranges[a] for a in range(3)]), self.axis, 0)
+        inside = positions.clamp(0, array.shape[self.axis] - 1) - first
+        return slices_at(torch.from_numpy(np.ascontiguousarray(slices)), inside)
+
+    @staticmethod
+    def _cut(array: np.ndarray, ranges: list[np.ndarray]) -> np.ndarray:
         block = np.full([len(r) for r in ranges], -1.0, dtype=np.float32)
         inside = [(r >= 0) & (r < n) for r, n in zip(ranges, array.shape, strict=True)]
         source = [r[i] for r, i in zip(ranges, inside, strict=True)]
         block[np.ix_(*inside)] = array[np.ix_(*source)]
-        return np.moveaxis(block, self.axis, 0) if len(self.crop_size) == 2 else block[None]
+        return block
 
 
 def translation_views(
     cases: TrainingCases,
     *,
+    preprocessing: Transform,
     cache_dir: str | Path,
-    spacing: Sequence[float | None],
     crop_size: Sequence[int],
-    views_per_epoch: int,
-    paired: bool = False,
-    plane: str = "axial",
-    adjacent: int = 1,
-    denoise: int = 0,
-    seed: int = 0,
-    augmentation: dict | None = None,
+    recipe: Any = None,
+    **options: Any,
 ) -> TranslationViews:
     """Prepare the training volumes of a cohort, with a progress bar, and make the data set of views.
 
@@ -259,15 +303,7 @@ def translation_views(
     prepared: dict[str, list[PreparedVolume]] = {"mr": [], "ct": []}
     work = [("mr", case) for case in cases.mr] + [("ct", case) for case in cases.ct]
     for kind, case in tqdm(work, desc="preparing volumes", leave=False):
-        prepared[kind].append(prepare_volume(case, kind, spacing, Path(cache_dir), plane, denoise))
-    return TranslationViews(
-        prepared["mr"],
-        prepared["ct"],
-        crop_size=crop_size,
-        views_per_epoch=views_per_epoch,
-        paired=paired,
-        plane=plane,
-        adjacent=adjacent,
-        seed=seed,
-        augmentation=augmentation,
-    )
+        made = prepare_volume(case, kind, preprocessing, Path(cache_dir), len(crop_size), recipe)
+        prepared[kind].append(made)
+    plane = grid_of(preprocessing).planes[0]
+    return TranslationViews(prepared["mr"], prepared["ct"], crop_size=crop_size, plane=plane, **options)

@@ -78,7 +78,7 @@ class LesionFeatureSpace:
     A patch gives the spatial mean of each channel of each layer.
 
     Args:
-        taps: makes of a network what keeps the features of its last pass (`adaptation.FeatureTaps`).
+        taps: makes of a network what keeps the features of its last pass (`networks.FeatureTaps`).
         source_dir: cases of the source, without labels; None makes nothing of all this.
         channels: sequences of the source in the network's order.
         missing: those that the source does not have.

@@ -20,12 +20,14 @@ from medical_gans.evaluation.lesion_methods import (
     LesionMethod,
     Segment,
     TrainedSegmenter,
+    image_hashes,
     load_member,
     parse_methods,
+    patient_roles,
+    role_notes,
     shown_file,
     stored_prediction,
 )
-from medical_gans.evaluation.lesion_patients import image_hashes, patient_roles, role_notes
 from medical_gans.evaluation.lesion_pictures import outlines
 from medical_gans.evaluation.lesion_results import PICTURES, Findings, write_findings
 from medical_gans.evaluation.nodule_output import check_own_output
@@ -50,14 +52,14 @@ class LesionEvaluation:
     ``pictures/``, ``manifest.json``. Every case is read and checked before the first one is segmented.
 
     Args:
-        compare: methods by name, see `lesion_methods.parse_methods`; ``source_only``, ``adapted`` and ``oracle`` have
+        weights: methods by name, see `lesion_methods.parse_methods`; ``source_only``, ``adapted`` and ``oracle`` have
             a meaning, other names are free.
         find_cases: `io.sequences.find_sequence_cases` of the data set, its labels and masks: takes ``channels``,
             ``missing`` and ``labels_required``.
         read_case: `io.sequences.read_sequence_case` with the classes of the labels: takes a case, names of its
             channels, and ``spacing``.
-        load_segmenter: gives of ``weights`` and ``channels`` a network of its own: `segmentation.load_segmenter`.
-        segmentation: makes of a network and ``spacing`` what segments a volume: `segmentation.LesionSegmentation`.
+        load_segmenter: gives of ``weights`` and ``channels`` a network of its own: `inference.lesions.load_segmenter`.
+        segmentation: makes of a network and ``spacing`` what segments a volume: `inference.lesions.LesionSegmentation`.
         output_dir: folder for everything written; an earlier evaluation there is replaced.
         channels: sequences, in the network's order.
         missing: sequences that no method gets.
@@ -72,7 +74,7 @@ class LesionEvaluation:
 
     def __init__(
         self,
-        compare: Mapping[str, Any] | None,
+        weights: Mapping[str, Any] | str | Path | None,
         find_cases: Callable[..., list[SequenceCase]],
         read_case: Callable[..., SequenceVolume],
         load_segmenter: Callable[..., TrainedSegmenter],
@@ -93,7 +95,7 @@ class LesionEvaluation:
         self.channels, self.missing, self.num_classes = tuple(channels), tuple(missing), num_classes
         self.exclude, self.dataset_dir, self.seed = tuple(exclude), dataset_dir, seed
         self.feature_space = feature_space if feature_space is not None and feature_space.source_dir else None
-        self.methods = parse_methods(compare, channels, missing)
+        self.methods = parse_methods(weights, channels, missing)
         self.members = {
             method.name: [
                 load_member(method, file, load_segmenter, segmentation, spacing=spacing, num_classes=num_classes)
@@ -103,7 +105,7 @@ class LesionEvaluation:
         }
         settings = {
             "dataset_dir": dataset_dir,
-            "compare": dict(compare or {}),
+            "weights": weights,
             **{name: getattr(self, name) for name in ("channels", "missing", "num_classes", "exclude")},
             "spacing": spacing,
             **(self.feature_space.settings if self.feature_space else {}),
@@ -233,7 +235,7 @@ class LesionEvaluation:
             if key not in read:
                 read[key] = self.read_case(case, method.channels, spacing=member.spacing)
                 check_same_grid(truth.source, read[key].source)
-            found.append(member.segment(read[key]).argmax(0).astype(np.uint8))
+            found.append(member.segment(read[key]).label)
         return found
 
     def _feature_spaces(self, seen: Mapping[str, Sequence[SequenceCase]]) -> list[FeaturePicture]:

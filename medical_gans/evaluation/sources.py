@@ -40,8 +40,6 @@ def synthetic_ct_source(
     load_generators: Callable[[], Any],
     synthesis: Callable[..., Any],
     *,
-    spacing: Sequence[float | None] | None = None,
-    planes: str | Sequence[str] | None = None,
     strict: bool = False,
 ) -> SyntheticCtSource:
     """What a finished inference run left or, without one, generators that are loaded now.
@@ -49,9 +47,7 @@ def synthetic_ct_source(
     Args:
         prediction_dir: output folder of the inference run; with it the other arguments are not used.
         load_generators: gives trained generators, as `synthesis.load_generators` does.
-        synthesis: makes of generators, spacing and planes what translates an MR: `synthesis.SliceSynthesis`.
-        spacing: mm; None takes that of training.
-        planes: None takes that of training.
+        synthesis: makes of generators what translates an MR: `synthesis.SliceSynthesis`.
         strict: refuse an MR unlike those of training instead of warning.
 
     Raises:
@@ -61,7 +57,7 @@ def synthetic_ct_source(
     if prediction_dir is not None:
         return StoredSyntheticCt(prediction_dir)
     trained = load_generators()
-    translate = synthesis(trained.generators, spacing=spacing or trained.spacing, planes=planes or trained.plane)
+    translate = synthesis(trained.generators)
     return MadeNow(translate, trained.files, trained.fingerprint, strict)
 
 

@@ -81,6 +81,7 @@ class TranslationEvaluation:
         self.seed = seed
         settings = {"dataset_dir": dataset_dir, "lookup_pairs": lookup_pairs, **source.settings}
         self.manifest = Manifest("mr_to_ct", _STAGE, settings=settings, seed=seed, device=str(device))
+        self.manifest.passed_over = getattr(cases, "passed_over", {})
         several = len(source.weights) > 1
         for file in map(Path, source.weights):
             name = f"{file.absolute().parent.name}/{file.name}" if several else file.name
@@ -136,7 +137,7 @@ class TranslationEvaluation:
         """Figures of every method on one case; pictures are drawn of the synthetic CT."""
         begin = time.perf_counter()
         pair = read_pair(case)
-        warnings = self.source.warnings(pair)
+        warnings = [*pair.notes, *self.source.warnings(pair)]
         read = time.perf_counter()
         synthetic_ct = self.source(pair)
         made = time.perf_counter()

@@ -73,6 +73,7 @@ class CohortEvaluator(Evaluator, ABC):
         self.is_only_case = len(cases) == 1
         self.output_dir = Path(output_dir)
         self.manifest = manifest
+        self.manifest.passed_over = getattr(cases, "passed_over", {})
         self.title, self.verb, self.part, self.advice = title, verb, part, advice
         self.failures: dict[str, str] = {}
         self._stopped_by: Exception | None = None

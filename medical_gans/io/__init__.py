@@ -14,7 +14,15 @@ if TYPE_CHECKING:
         require_classes,
         split_by_patient,
     )
-    from medical_gans.io.volumes import Volume, check_same_grid, read_label_map, read_mask, read_volume, save_volume
+    from medical_gans.io.volumes import (
+        Volume,
+        aligned_to,
+        check_same_grid,
+        read_label_map,
+        read_mask,
+        read_volume,
+        save_volume,
+    )
     from medical_gans.io.writing import check_writable, whole_file, whole_folder
 
 _MODULES = {
@@ -28,7 +36,7 @@ _MODULES = {
         "require_classes",
         "split_by_patient",
     ),
-    "volumes": ("Volume", "check_same_grid", "read_label_map", "read_mask", "read_volume", "save_volume"),
+    "volumes": ("Volume", "aligned_to", "check_same_grid", "read_label_map", "read_mask", "read_volume", "save_volume"),
     "writing": ("check_writable", "whole_file", "whole_folder"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -40,6 +48,7 @@ __all__ = [
     "SeriesSummary",
     "TrainingCases",
     "Volume",
+    "aligned_to",
     "check_same_grid",
     "check_writable",
     "find_cases",

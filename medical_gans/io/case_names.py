@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,14 +10,21 @@ from collections.abc import Sequence
 from medical_gans.errors import InputError
 from medical_gans.io.layouts import SPLITS, Located
 
+_TAKEN = frozenset({"report", "report.html", "manifest.json", "made_from.json", "lesions.csv", "dose.csv", "dose.json"})
+_OF_SYSTEMS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_LONGEST = 120  # bytes
 _SESSION = re.compile(r"((ses|session|series|scan|visit|study|time)[-_ ]?\w*|\d{8})$", re.IGNORECASE)
 _BIDS_SUBJECT = re.compile(r"sub-([a-z0-9]+)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s_.\-]+")
 
 
 def file_name(text: str) -> str:
-    """A text as the name of a file that every system takes and none hides."""
-    return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "case"
+    """A text as the name of a file that every system takes, none hides, and no file of a run has."""
+    name = re.sub(r"[^\w.-]+", "_", text).lstrip(".").rstrip(".") or "case"
+    if len(name.encode()) > _LONGEST:
+        short = name.encode()[: _LONGEST - 9].decode(errors="ignore")
+        name = f"{short}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name}_case" if name.casefold() in _TAKEN or _OF_SYSTEMS.fullmatch(name) else name
 
 
 def unique_names(located: Sequence[Located]) -> list[str]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.case_names import patients_of, unique_names
 from medical_gans.io.datalist import SECTIONS, read_datalist
 from medical_gans.io.formats import is_dicom_file
-from medical_gans.io.layouts import LAYOUTS, Located, locate, parts_of
+from medical_gans.io.layouts import LAYOUTS, RESULTS, Located, locate, parts_of, said_of
+
+logger = logging.getLogger(__name__)
+
+One = TypeVar("One")
 
 DatasetDir = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -36,6 +42,18 @@ class Case:
     def mr_source(self) -> Path | tuple[Path, ...] | None:
         """What to read the MR from."""
         return self.files or self.mr
+
+
+class Cases(list[One], Generic[One]):
+    """Cases, and what was passed over beside them.
+
+    Attributes:
+        passed_over: reason by name of a file or folder, relative to the data set.
+    """
+
+    def __init__(self, cases: Iterable[One] = (), passed_over: Mapping[str, str] | None = None) -> None:
+        super().__init__(cases)
+        self.passed_over = dict(passed_over or {})
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,7 @@ def find_cases(
     required: Sequence[str] = ("mr",),
     series_uid: str | None = None,
     all_series: bool = False,
-) -> list[Case]:
+) -> Cases[Case]:
     """Every case of a data set that has all `required` images, in the order of folders or data list.
 
     Args:
@@ -77,22 +95,28 @@ def find_cases(
     Raises:
         InputError: a path is missing, nothing was found, or two cases cannot be told apart by name.
     """
-    located = _located(dataset_dir, role=required[0] if len(required) == 1 else "mr")
+    passed: dict[Path, str] = {}
+    located = _located(dataset_dir, passed, role=required[0] if len(required) == 1 else "mr")
     complete = [one for one in located if set(required) <= one.images.keys()]
     if not complete:
         lacking = ", ".join(
             f"{count} without {role}" for role in required if (count := sum(role not in one.images for one in located))
         )
         raise InputError(
-            f"{_shown(dataset_dir)} holds no case with {' and '.join(required)} ({lacking}). Understood are: {LAYOUTS}."
+            f"{_shown(dataset_dir)} holds no case with {' and '.join(required)} ({lacking}){there(passed)}. "
+            f"Understood are: {LAYOUTS}."
         )
+    for one in located:
+        lacking = " and ".join(role for role in required if role not in one.images)
+        passed |= {image: f"without {lacking}" for image in one.images.values() if lacking}
     named = zip(unique_names(complete), complete, strict=True)
     cases = [_case(name, one) for name, one in named]
+    tell(passed, _root(dataset_dir))
     if series_uid is None and not all_series:
-        return cases
-    from medical_gans.io.dicom.choice import choose_series
+        return Cases(cases, by_name(passed, _root(dataset_dir)))
+    from medical_gans.io.dicom.index import choose_series
 
-    return choose_series(cases, series_uid)
+    return Cases(choose_series(cases, series_uid), by_name(passed, _root(dataset_dir)))
 
 
 def find_training_cases(
@@ -135,16 +159,18 @@ def find_training_cases(
     )
 
 
-def _located(dataset_dir: DatasetDir, role: str = "mr", every_section: bool = False) -> list[Located]:
+def _located(
+    dataset_dir: DatasetDir, passed: dict[Path, str], role: str = "mr", every_section: bool = False
+) -> list[Located]:
     given = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else list(dataset_dir)
     located: list[Located] = []
     if len(given) > 1:
-        loose = [Path(name).expanduser() for name in given if is_dicom_file(Path(name).expanduser())]
-        given = [name for name in given if Path(name).expanduser() not in loose]
+        loose = [Path(os.path.expanduser(name)) for name in given if is_dicom_file(Path(os.path.expanduser(name)))]
+        given = [name for name in given if Path(os.path.expanduser(name)) not in loose]
         if loose:
             located.append(Located(parts_of(loose[0].parent), {role: loose[0].parent}, files=tuple(loose)))
     for name in given:
-        place = Path(name).expanduser()
+        place = Path(os.path.expanduser(name))
         if not str(name):
             raise InputError(f"dataset_dir is empty. Understood are: {LAYOUTS}.")
         if str(name) == SAMPLE:
@@ -153,10 +179,34 @@ def _located(dataset_dir: DatasetDir, role: str = "mr", every_section: bool = Fa
             listed = read_datalist(place, role)
             located += listed if every_section else _first_section(listed)
         else:
-            located += locate(place, role)
+            located += locate(place, role, passed)
     if not located:
-        raise InputError(f"No image was found in {_shown(dataset_dir)}. Understood are: {LAYOUTS}.")
+        raise InputError(f"No image was found in {_shown(dataset_dir)}{there(passed)}. Understood are: {LAYOUTS}.")
     return located
+
+
+def tell(passed: Mapping[Path, str], root: Path | None) -> None:
+    """Say in one line what is passed over; images and archives louder than files that are none."""
+    if passed:
+        level = logging.INFO if set(passed.values()) <= {"no image", RESULTS} else logging.WARNING
+        logger.log(level, "Passed over: %s.", said_of(passed, root))
+
+
+def there(passed: Mapping[Path, str]) -> str:
+    """What is there in place of images, to go on a sentence."""
+    return f": it holds {said_of(passed)}" if passed else ""
+
+
+def by_name(passed: Mapping[Path, str], root: Path | None) -> dict[str, str]:
+    """What was passed over by its name below `root`, as a manifest may show it."""
+    return {
+        path.relative_to(root).as_posix() if root and path.is_relative_to(root) else path.name: why
+        for path, why in passed.items()
+    }
+
+
+def _root(dataset_dir: DatasetDir) -> Path | None:
+    return Path(os.path.expanduser(dataset_dir)) if isinstance(dataset_dir, str | os.PathLike) else None
 
 
 def _first_section(listed: list[Located]) -> list[Located]:
@@ -181,7 +231,10 @@ def _sample() -> Path:
 
 
 def _members(dataset_dir: DatasetDir) -> list[_Member]:
-    located = [one for one in _located(dataset_dir, every_section=True) if one.split not in ("testing", "inference")]
+    passed: dict[Path, str] = {}
+    found = _located(dataset_dir, passed, every_section=True)
+    located = [one for one in found if one.split not in ("testing", "inference")]
+    tell(passed, _root(dataset_dir))
     return [
         _Member(_case(name, one), patient, one.paired, one.split == "validation")
         for name, patient, one in zip(unique_names(located), patients_of(located), located, strict=True)

@@ -48,7 +48,7 @@ def read_sections(path: Path, expected: str, example: str) -> dict[str, Any]:
         InputError: no JSON, or no known section.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is no {expected} ({error}). Needed: {example}") from error
     sections = {"inference": content} if isinstance(content, list) else content

@@ -7,14 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medical_gans.io.ownership import is_whole_result
+
 if TYPE_CHECKING:
     import pydicom
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr.gz", ".hdr")
 DICOM_SUFFIXES = (".dcm", ".ima")
 FILE_LIST_SUFFIX = ".txt"  # of a file with one path of a DICOM file per line
 _DICOM_PREAMBLE = 128
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_OTHER_IMAGES = (".mnc", ".mnc.gz", ".par", ".rec", ".brik", ".brik.gz", ".gipl", ".gipl.gz", ".vtk", ".tif", ".tiff")
+_LAST_FIRST_ELEMENT = 0x0020  # of the groups 2 and 8: up to SOP class, instance and study date
+_LONGEST_FIRST_VALUE = 256  # bytes
 _NOT_DICOM = (
+    *_ARCHIVES,
     *IMAGE_SUFFIXES,
     ".json",
     ".csv",
@@ -26,6 +33,9 @@ _NOT_DICOM = (
     ".html",
     ".pt",
     ".raw",
+    ".zraw",
+    ".img",
+    ".img.gz",
 )
 
 
@@ -41,15 +51,31 @@ def image_stem(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix else path.name
 
 
+def why_no_image(path: Path) -> str:
+    """Why a file is no image that can be read, by its name."""
+    name = path.name.lower()
+    if path.is_symlink() and not path.exists():
+        return "a link to what is not there"
+    if image_suffix(path):
+        return "an image that belongs to no case"
+    if name.endswith(_ARCHIVES):
+        return "an archive: unpack it"
+    if name.endswith(_OTHER_IMAGES):
+        return "a format that is not read: convert it to NIfTI"
+    return "no image"
+
+
 def visible_entries(folder: Path) -> list[Path]:
     """Files and folders of `folder` in name order, without hidden ones and what archivers leave."""
     return sorted(entry for entry in folder.iterdir() if not _is_hidden(entry.name))
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below `folder` in name order, without hidden ones and what archivers leave."""
+    """All files below `folder` in name order, without hidden ones, what archivers leave, and results of ours."""
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        folders[:] = sorted(
+            name for name in folders if not _is_hidden(name) and not is_whole_result(os.path.join(parent, name))
+        )
         yield from (Path(parent, name) for name in sorted(files) if not _is_hidden(name))
 
 
@@ -59,11 +85,32 @@ def has_dicom_prefix(path: Path) -> bool:
         return stream.read(_DICOM_PREAMBLE + 4)[_DICOM_PREAMBLE:] == b"DICM"
 
 
+def starts_as_dicom(path: Path) -> bool:
+    """Whether the file is DICOM by its first bytes, also without the preamble that many old exports lack.
+
+    Such a file begins with an element of group 2 or 8: its tag, then either a value representation and a length, or
+    a length alone, short in every object that is known.
+    """
+    with path.open("rb") as stream:
+        begin = stream.read(_DICOM_PREAMBLE + 4)
+    if begin[_DICOM_PREAMBLE:] == b"DICM":
+        return True
+    if len(begin) < 12:
+        return False
+    for order in ("little", "big"):
+        group, element = (int.from_bytes(begin[at : at + 2], order) for at in (0, 2))  # type: ignore[arg-type]
+        if group in (0x0002, 0x0008) and element <= _LAST_FIRST_ELEMENT:
+            explicit = begin[4:6].isalpha() and begin[4:6].isupper()
+            if explicit or int.from_bytes(begin[4:8], order) <= _LONGEST_FIRST_VALUE:  # type: ignore[arg-type]
+                return True
+    return False
+
+
 def is_dicom_file(path: Path) -> bool:
     """Whether a path is a DICOM file by its name or its first bytes."""
     if not path.is_file() or image_suffix(path):
         return False
-    return path.name.lower().endswith(DICOM_SUFFIXES) or has_dicom_prefix(path)
+    return path.name.lower().endswith(DICOM_SUFFIXES) or starts_as_dicom(path)
 
 
 def may_hold_dicom(path: Path) -> bool:
@@ -73,25 +120,52 @@ def may_hold_dicom(path: Path) -> bool:
 
 def holds_dicom_images(folder: Path) -> bool:
     """Whether a DICOM image lies directly in `folder`; structure sets, reports and indexes are none."""
+    return first_dicom_image(folder) is not None
+
+
+def first_dicom_image(folder: Path) -> Path | None:
+    """The first DICOM image directly in `folder`; None where there is none."""
     candidates = (entry for entry in visible_entries(folder) if entry.is_file())
-    return any(_is_dicom_image(entry) for entry in candidates if not entry.name.lower().endswith(_NOT_DICOM))
+    images = (entry for entry in candidates if not entry.name.lower().endswith(_NOT_DICOM))
+    return next((entry for entry in images if _is_dicom_image(entry)), None)
+
+
+def dicom_facts(path: Path | None) -> tuple[str, str, str]:
+    """Patient, study and modality of a DICOM file; empty texts for what it does not say."""
+    if path is None:
+        return "", "", ""
+    from pydicom import config, dcmread
+
+    wanted = ["PatientID", "StudyInstanceUID", "Modality"]
+    with config.disable_value_validation():
+        try:
+            header = dcmread(path, stop_before_pixels=True, specific_tags=wanted, force=True)
+            patient, study, modality = (str(header.get(name) or "").strip() for name in wanted)
+        except Exception:  # damaged: reading it says what is wrong
+            return "", "", ""
+    return patient, study, modality.upper()
 
 
 def is_image_object(header: pydicom.Dataset) -> bool:
-    """Whether a DICOM object is an image; AttributeError when it does not say what it is."""
+    """Whether a DICOM object is an image: by its class, or where that is private or missing by what it has."""
     from pydicom.uid import UID
 
-    return "Image Storage" in UID(str(header.get("SOPClassUID") or header.file_meta.MediaStorageSOPClassUID)).name
+    meta = getattr(header, "file_meta", None) or {}
+    uid = UID(str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""))
+    if uid and not uid.is_private and uid.name != uid:
+        return "Image Storage" in uid.name
+    return all(keyword in header for keyword in ("Modality", "Rows", "Columns", "BitsAllocated"))
 
 
 def _is_dicom_image(path: Path) -> bool:
-    if not has_dicom_prefix(path):
+    if not starts_as_dicom(path):
         return False
     from pydicom import config, dcmread
 
     with config.disable_value_validation():
         try:
-            return is_image_object(dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]))
+            wanted = ["SOPClassUID", "Modality", "Rows", "Columns", "BitsAllocated"]
+            return is_image_object(dcmread(path, stop_before_pixels=True, specific_tags=wanted, force=True))
         except Exception:  # damaged: counted as an image, so that reading it says what is wrong
             return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,27 @@ def check_shape(shape: tuple[int, ...], source: Path) -> tuple[int, int, int]:
             "Give the whole volume, not one slice."
         )
     return size
+
+
+def volume_of_several(shape: tuple[int, ...], source: Path, select: str | None) -> tuple[tuple[int, ...], int]:
+    """The three lengths of a volume and how many there are, and the number (from 0) of the one that was selected.
+
+    Raises:
+        InputError: several volumes and none of them selected, or no volume at all.
+    """
+    lengths = tuple(shape)
+    while len(lengths) > 3 and lengths[-1] == 1:
+        lengths = lengths[:-1]
+    if len(lengths) != 4:
+        return (*check_shape(lengths, source), 1), 0
+    check_shape(lengths[:3], source)
+    wanted = re.fullmatch(r"(?:volume|time|echo)\s*(\d+)", (select or "").strip(), re.IGNORECASE)
+    if wanted and 1 <= int(wanted.group(1)) <= lengths[3]:
+        return lengths, int(wanted.group(1)) - 1
+    raise InputError(
+        f"{source} is 4D ({by(lengths)}): {lengths[3]} volumes; one 3D volume is needed. "
+        f'Choose one by select, from "volume 1" to "volume {lengths[3]}", or split the file.'
+    )
 
 
 def by(shape: tuple[int, ...]) -> str:

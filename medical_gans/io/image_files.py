@@ -1,119 +1,89 @@
-"""NIfTI, MetaImage and NRRD files as (array, affine), refused where they are damaged or ambiguous.
+"""MetaImage and NRRD through ITK, FreeSurfer's .mgz through nibabel: as a Volume, or a sentence that says why not.
 
-NIfTI is parsed with nibabel's header classes but without its repairs: nibabel turns a zero spacing
-into 1 mm, and stops reading before the checksum of a .gz.
+ITK fills in what a header leaves out without a word; what it would fill in is looked up in the header first.
 """
 
 from __future__ import annotations
 
 import gzip
-import logging
 import re
 import zlib
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medical_gans.errors import InputError
-from medical_gans.io.grid import Affine, check_shape, check_spacing, lps_to_ras
+from medical_gans.io.grid import Affine, check_spacing, lps_to_ras, volume_of_several
 from medical_gans.io.stored_values import real_values
+from medical_gans.io.volumes import Volume, damaged_image
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-_CHUNK = 1 << 20  # bytes
-_HEADER_SIZES = {348: "Nifti1Header", 540: "Nifti2Header"}
-_MILLIMETRES = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
-_DAMAGED = (EOFError, OSError, zlib.error, ValueError, MemoryError, OverflowError)
+_MALFORMED = (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError)  # what nibabel raises
+_HEADER = 1 << 14  # bytes: more than any text header
+_NRRD_SPACES = ("lps", "ras", "las", "left-posterior-superior", "right-anterior-superior", "left-anterior-superior")
 
 
-def read_nifti(path: Path) -> tuple[np.ndarray, Affine]:
-    """Array (i, j, k) of real values and affine (RAS+ mm) of a .nii or .nii.gz file."""
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    try:
-        with opener(path, "rb") as stream:
-            header = _nifti_header(cast(IO[bytes], stream), path)
-            stored = _nifti_voxels(cast(IO[bytes], stream), header, path)
-    except (InputError, PermissionError):
-        raise
-    except _DAMAGED as error:
-        raise _damaged(path) from error
-    slope, intercept = header.get_slope_inter()
-    array = real_values(stored, 1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
-    affine = header.get_best_affine().astype(np.float64)
-    affine[:3] *= _MILLIMETRES[header.get_xyzt_units()[0]]
-    return array, affine
+def read_itk(path: Path, select: str | None = None) -> Volume:
+    """Read a .mha, .mhd, .nrrd or .nhdr file; ``select`` as for `nifti.read_nifti`.
 
-
-def _nifti_header(stream: IO[bytes], path: Path) -> Any:
-    import nibabel as nib
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    size = stream.read(4)
-    stream.seek(0)
-    name = next(
-        (
-            _HEADER_SIZES.get(int.from_bytes(size, order))
-            for order in ("little", "big")
-            if int.from_bytes(size, order) in _HEADER_SIZES
-        ),
-        None,
-    )
-    if name is None:
-        raise _damaged(path)
-    try:
-        header = getattr(nib, name).from_fileobj(stream, check=False)
-        check_shape(header.get_data_shape(), path)
-        check_spacing(header["pixdim"][1:4], path)
-        header.check_fix(logger=logging.Logger("nifti", logging.CRITICAL))
-    except (HeaderDataError, WrapStructError) as error:
-        raise _damaged(path) from error
-    if not header["sform_code"] and not header["qform_code"]:
-        raise InputError(
-            f"{path} does not say how it lies in the patient (sform and qform codes are 0), so left and "
-            "right are unknown. Convert it again from its source, or set the sform."
-        )
-    return header
-
-
-def _nifti_voxels(stream: IO[bytes], header: Any, path: Path) -> np.ndarray:
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "iuf":
-        raise InputError(f"{path} holds colour or complex values; one real value per voxel is needed.")
-    shape = check_shape(header.get_data_shape(), path)
-    stream.seek(int(header.get_data_offset()))
-    content = np.empty(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize, np.uint8)
-    filled, view = 0, content.data
-    while filled < len(content):
-        count = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
-        if not count:
-            raise EOFError(f"{filled} of {len(content)} bytes")
-        filled += count
-    while stream.read(_CHUNK):  # to the end, where gzip keeps its checksum
-        pass
-    array = content.view(dtype).reshape(shape, order="F")
-    return array.astype(dtype.newbyteorder("="), copy=False)
-
-
-def read_itk(path: Path) -> tuple[np.ndarray, Affine]:
-    """Array (i, j, k) of real values and affine (RAS+ mm) of a .mha, .mhd or .nrrd file."""
+    Raises:
+        InputError: it is damaged, not what its suffix says, or not one 3D volume of real numbers.
+    """
     import SimpleITK as sitk
 
-    _check_metaimage_spacing(path)
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER)
+    is_nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+    doubts = _check_nrrd(header, path) if is_nrrd else _check_metaimage(header, path)
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if is_nrrd else "MetaImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        shape = check_shape(reader.GetSize(), path)
+        shape, volume = volume_of_several(tuple(reader.GetSize()), path, select)
         if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
             raise InputError(f"{path} holds colour or complex values; one real value per voxel is needed.")
         image = reader.Execute()
     except RuntimeError as error:
         raise _itk_refusal(path, str(error)) from error
-    stored = np.array(sitk.GetArrayViewFromImage(image)).T.reshape(shape, order="F")
-    return real_values(stored), lps_to_ras(_itk_affine(image))
+    stored = np.array(sitk.GetArrayViewFromImage(image)).T.reshape(shape, order="F")[..., volume]
+    return Volume(real_values(stored), lps_to_ras(_itk_affine(image)), path, doubts=doubts)
+
+
+def read_mgh(path: Path, select: str | None = None) -> Volume:
+    """Read a .mgz or .mgh file of FreeSurfer.
+
+    Raises:
+        InputError: it is damaged, does not say how it lies, or is not one 3D volume.
+    """
+    from nibabel.freesurfer.mghformat import MGHError, MGHImage
+    from nibabel.spatialimages import HeaderDataError
+
+    content = path.read_bytes()
+    try:
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        image = MGHImage.from_bytes(content)
+        header = image.header
+        shape, volume = volume_of_several(tuple(int(length) for length in header.get_data_shape()), path, select)
+        check_spacing(header["delta"], path)
+        if content[28:30] != b"\0\1":  # nibabel would fill in a coronal orientation
+            raise InputError(
+                f"{path} does not say how it lies in the patient (its flag of orientation is not set), so left and "
+                "right are unknown. Convert it again from its source."
+            )
+        stored = np.asarray(image.dataobj).reshape(shape)[..., volume]
+    except InputError:
+        raise
+    except PermissionError:
+        raise
+    except (MGHError, HeaderDataError, EOFError, OSError, zlib.error, *_MALFORMED) as error:
+        raise damaged_image(path) from error
+    stored = np.asfortranarray(stored).astype(stored.dtype.newbyteorder("="), copy=False)
+    return Volume(real_values(stored), np.asarray(image.affine, dtype=np.float64), path)
 
 
 def _itk_affine(image: sitk.Image) -> Affine:
@@ -125,17 +95,44 @@ def _itk_affine(image: sitk.Image) -> Affine:
     return affine
 
 
-def _check_metaimage_spacing(path: Path) -> None:
-    """ITK turns a negative spacing into a flipped axis without a word; other readers do not."""
-    with path.open("rb") as stream:
-        found = re.search(rb"^\s*ElementSpacing\s*=(.*)$", stream.read(1 << 14), re.MULTILINE)
-    if path.suffix.lower() == ".nrrd" or not found:
-        return
+def _check_metaimage(header: bytes, path: Path) -> tuple[str, ...]:
+    """ITK turns a negative spacing into a flipped axis, a missing one into 1 mm; other readers do not."""
+    found = re.search(rb"^\s*ElementSpacing\s*=(.*)$", header, re.MULTILINE)
+    if not found:
+        if re.search(rb"^\s*ElementDataFile\s*=", header, re.MULTILINE):
+            raise InputError(
+                f"{path} does not say how large its voxels are (no ElementSpacing). Export the image again."
+            )
+        raise damaged_image(path)
     try:
         spacing = [float(value) for value in found.group(1).split()[:3]]
     except ValueError as error:
-        raise _damaged(path) from error
+        raise damaged_image(path) from error
     check_spacing(spacing, path)
+    if not re.search(rb"^\s*(TransformMatrix|Rotation|Orientation)\s*=", header, re.MULTILINE):
+        return ("The header does not say how the image lies (no TransformMatrix); left, back and up were taken.",)
+    return ()
+
+
+def _check_nrrd(header: bytes, path: Path) -> tuple[str, ...]:
+    """ITK takes a file without a space, or with an unknown one, to count to the left and back."""
+    text = header.split(b"\n\n")[0].split(b"\r\n\r\n")[0]
+    if not text.startswith(b"NRRD"):
+        raise damaged_image(path)
+    fields = {
+        key.strip().lower(): value.strip().decode("ascii", "replace")
+        for key, _, value in (line.partition(b":") for line in text.splitlines())
+    }
+    directions = fields.get(b"space directions", "")
+    if not directions and b"spacings" not in fields:
+        raise InputError(f"{path} does not say how large its voxels are (no space directions). Export it again.")
+    space = fields.get(b"space", "")
+    if space.lower().removesuffix("-time").removesuffix("t") in _NRRD_SPACES and directions:
+        return ()
+    return (
+        f"The header {f'names the unknown space {space!r}' if space else 'does not name the space of its axes'}"
+        f"{'' if directions else ' and gives no directions'}; left, back and up (LPS) were taken.",
+    )
 
 
 def _itk_refusal(path: Path, message: str) -> InputError:
@@ -143,10 +140,4 @@ def _itk_refusal(path: Path, message: str) -> InputError:
         return InputError(f"{path} has a singular affine: its axes lie in one plane. Export the image again.")
     if "spacing" in message:
         return InputError(f"{path} has a zero or non-finite spacing. Correct the header or export it again.")
-    return _damaged(path)
-
-
-def _damaged(path: Path) -> InputError:
-    return InputError(
-        f"{path} cannot be read: the file is truncated, damaged, or not what its suffix says. Copy or export it again."
-    )
+    return damaged_image(path)

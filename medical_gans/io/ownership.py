@@ -85,11 +85,13 @@ def source(*paths: Path | str | None, detail: str | None = None) -> Source:
 def data_set(dataset_dir: Any) -> Source:
     """A whole data set by its place."""
     given = [dataset_dir] if isinstance(dataset_dir, str | os.PathLike) else list(dataset_dir)
-    return Source(tuple(Path(name).expanduser() for name in given), by_content=False)
+    return Source(tuple(Path(os.path.expanduser(name)) for name in given), by_content=False)
 
 
 def read_record(folder: str | Path) -> dict[str, Any] | None:
     """What ``made_from.json`` in a folder says; None where there is none of ours."""
+    if not os.path.isfile(os.path.join(folder, RECORD)):
+        return None
     try:
         content = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -244,7 +246,7 @@ def _foreign(folder: Path, files: Mapping[str, Any], thoroughly: bool) -> str | 
     """A file that we did not write, or that was changed since, in words."""
     for path in _files_below(folder):
         name = path.relative_to(folder).as_posix()
-        if name == RECORD or path.name in _LEFT_BY_SYSTEMS:
+        if name == RECORD or path.name in _LEFT_BY_SYSTEMS or path.parent.name == "__pycache__":
             continue
         if name not in files:
             return f"{name}, which was not made by this program"

@@ -6,15 +6,25 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from medical_gans.errors import InputError
 from medical_gans.io.case_names import file_name
+from medical_gans.io.cases import Cases, by_name, tell, there
 from medical_gans.io.datalist import read_sections
-from medical_gans.io.formats import holds_dicom_images, image_stem, image_suffix, visible_entries
+from medical_gans.io.formats import (
+    holds_dicom_images,
+    image_stem,
+    image_suffix,
+    may_hold_dicom,
+    visible_entries,
+    why_no_image,
+)
+from medical_gans.io.layouts import GONE, RESULTS, account
+from medical_gans.io.ownership import is_whole_result
 
 _EXAMPLE = '{"training": [{"image": {"FLAIR": "a/flair.nii.gz"}, "label": "a/lesion.nii.gz"}]}'
 _KEYS = {"image", "label", "mask", "name"}
@@ -29,6 +39,7 @@ class SequenceCase:
     channels: tuple[Path | None, ...]  # None: declared missing
     label: Path | None = None
     mask: Path | None = None
+    sequences: tuple[str, ...] = ()  # names of the channels; empty where nobody said them
 
 
 def find_sequence_cases(
@@ -39,7 +50,7 @@ def find_sequence_cases(
     label: str | None = None,
     mask: str | None = None,
     labels_required: bool = False,
-) -> list[SequenceCase]:
+) -> Cases[SequenceCase]:
     """All cases below a folder, of one case folder, or of a data list.
 
     A file belongs to the channel whose name stands in the file's own, letter case aside and between characters that
@@ -64,20 +75,22 @@ def find_sequence_cases(
             f"channels are {', '.join(channels) or 'none'} and missing is {', '.join(missing) or 'none'}. "
             "Name each sequence once, and in missing only sequences of channels."
         )
-    place = Path(dataset_dir).expanduser()
+    place = Path(os.path.expanduser(dataset_dir))
     if not place.exists():
-        raise InputError(f"{place} does not exist. Check the path.")
+        gone = f"is {GONE}" if place.is_symlink() else "does not exist. Check the path"
+        raise InputError(f"{place} {gone}.")
     search = _Search(tuple(channels), tuple(missing), label, mask, labels_required)
-    cases = list(search.in_datalist(place) if place.is_file() else search.below(place))
+    cases = list(search.at(place))
     if not cases:
         raise InputError(
-            f"{place} holds no case with a file named after the sequence {channels[0]}. Needed: a folder for each "
-            f"case with files such as {channels[0]}.nii.gz, or a data list .json."
+            f"{place} holds no case with a file named after the sequence {channels[0]}{there(search.passed)}. Needed: "
+            f"a folder for each case with files such as {channels[0]}.nii.gz, or a data list .json."
         )
-    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    twice = [name for name, count in Counter(case.name.casefold() for case in cases).items() if count > 1]
     if twice:
         raise InputError(f"{place} has several cases named {twice[0]}. Rename them, or name them in the data list.")
-    return cases
+    tell(search.passed, place)
+    return Cases(cases, by_name(search.passed, place))
 
 
 def check_apart(source: Sequence[SequenceCase], target: Sequence[SequenceCase]) -> None:
@@ -103,22 +116,105 @@ class _Search:
     label: str | None
     mask: str | None
     labels_required: bool
+    passed: dict[Path, str] = field(default_factory=dict)
+
+    def at(self, place: Path) -> Iterator[SequenceCase]:
+        """Cases of a data list, of a folder, or the only sequence there is to be, whatever its name."""
+        if place.is_file() and place.suffix.lower() == ".json":
+            yield from self.in_datalist(place)
+        elif place.is_file() and (image_suffix(place) or may_hold_dicom(place)):
+            yield self._of_image(place)
+        elif place.is_file():
+            raise InputError(
+                f"{place} is no folder and no readable data list ({why_no_image(place)}). Needed: an image, a "
+                f"folder for each case, or a data list {_EXAMPLE}"
+            )
+        elif holds_dicom_images(place) and not any(_named(place, channel) for channel in self.channels):
+            yield self._of_image(place)
+        else:
+            yield from self.below(place)
+
+    def _of_image(self, place: Path) -> SequenceCase:
+        wanted = [channel for channel in self.channels if channel not in self.missing]
+        if len(wanted) != 1:
+            raise InputError(
+                f"{place} is one image, but {len(wanted)} sequences are needed: {', '.join(wanted)}. Give the folder "
+                f"of the case, a data list, or declare the others with missing."
+            )
+        name = image_stem(place)
+        if _words(name) == _words(wanted[0]):  # the folder says whose it is
+            name = f"{place.absolute().parent.name}_{name}"
+        return self._checked(name, {channel: place if channel in wanted else None for channel in self.channels})
 
     def below(self, root: Path) -> Iterator[SequenceCase]:
         """Cases in folders, linked ones too: each outermost folder that has an image of one of the channels."""
+        used: list[Path] = []
         for parent, folders, _ in os.walk(root, followlinks=True):
             folder = Path(parent)
-            images = _images(folder)
+            images = self._images(folder)
             if any(_named(image, channel) for image in images for channel in self.channels):
                 folders[:] = []
-                yield self._of_folder(folder, images, root)
+                used += images
+                name = "_".join(folder.relative_to(root).parts) or folder.resolve().name
+                groups = self._patients(images) if folder == root else {}
+                if len(groups) > 1:
+                    yield from (self._of_folder("_".join(words), group) for words, group in sorted(groups.items()))
+                else:
+                    yield self._of_folder(name, images)
             else:
                 above = {folder.resolve(), *folder.resolve().parents}  # a link there would be followed for ever
                 entries = [entry for entry in visible_entries(folder) if entry.is_dir()]
-                folders[:] = [entry.name for entry in entries if entry.resolve() not in above]
+                self.passed.update({entry: RESULTS for entry in entries if is_whole_result(entry)})
+                folders[:] = [
+                    entry.name for entry in entries if entry.resolve() not in above and entry not in self.passed
+                ]
+        account(root, used, self.passed)
 
-    def _of_folder(self, folder: Path, images: list[Path], root: Path) -> SequenceCase:
-        name = "_".join(folder.relative_to(root).parts) or folder.resolve().name
+    def _images(self, folder: Path) -> list[Path]:
+        """Images of a folder; a folder named after a sequence that holds one image is that image."""
+        found = []
+        for entry in visible_entries(folder):
+            if not entry.exists():
+                self.passed[entry] = GONE
+            elif entry.is_file():
+                found += [entry] if image_suffix(entry) else []
+            elif entry.is_dir() and not is_whole_result(entry):
+                found += [entry] if self._is_image(entry) else []
+        return found
+
+    def _is_image(self, folder: Path) -> bool:
+        """Whether a folder is one DICOM image: in it, or in one folder below one that is named after a sequence."""
+        if holds_dicom_images(folder):
+            return True
+        if not any(_named(folder, channel) for channel in self.channels):
+            return False
+        places = [Path(parent) for parent, _, _ in os.walk(folder)]
+        return sum(holds_dicom_images(place) for place in places) == 1
+
+    def _patients(self, images: list[Path]) -> dict[tuple[str, ...], list[Path]]:
+        """Images of a flat folder by the words before the sequence, where these tell several whole cases apart."""
+        names = [name for name in (*self.channels, self.label, self.mask) if name]
+        groups: dict[tuple[str, ...], list[Path]] = {}
+        after: dict[str, set[tuple[str, ...]]] = {}
+        for image in images:
+            words = _words(image_stem(image))
+            for name in names:
+                wanted = _words(name)
+                places = [at for at in range(len(words)) if words[at : at + len(wanted)] == wanted]
+                if places:
+                    groups.setdefault(tuple(words[: places[-1]]), []).append(image)
+                    after.setdefault(name, set()).add(tuple(words[places[-1] + len(wanted) :]))
+                    break
+        present = [channel for channel in self.channels if channel not in self.missing]
+        whole = all(
+            sum(_named(image, channel) for image in group) == 1 for group in groups.values() for channel in present
+        )
+        known = {name for name, members in groups.items() if not name or not members}
+        if len(groups) < 2 or not whole or known or any(len(endings) > 1 for endings in after.values()):
+            return {}
+        return groups
+
+    def _of_folder(self, name: str, images: list[Path]) -> SequenceCase:
         label = self._only(name, images, self.label) if self.label else None
         mask = self._only(name, images, self.mask) if self.mask else None
         rest = [image for image in images if image not in (label, mask)]
@@ -137,7 +233,12 @@ class _Search:
         return fitting[0] if fitting else None
 
     def _checked(
-        self, name: str, found: dict[str, Path | None], label: Path | None, mask: Path | None, seen: Sequence[str]
+        self,
+        name: str,
+        found: dict[str, Path | None],
+        label: Path | None = None,
+        mask: Path | None = None,
+        seen: Sequence[str] = (),
     ) -> SequenceCase:
         for channel, path in found.items():
             if channel in self.missing:
@@ -155,7 +256,7 @@ class _Search:
                 f"Case {name} has no label map '{self.label}'; every labelled case needs one. "
                 f"Add {self.label}.nii.gz, or name yours with label."
             )
-        return SequenceCase(file_name(name), tuple(found.values()), label, mask)
+        return SequenceCase(file_name(name), tuple(found.values()), label, mask, tuple(found))
 
     def in_datalist(self, path: Path) -> Iterator[SequenceCase]:
         """Cases of all sections of a data list."""
@@ -194,12 +295,6 @@ class _Search:
         return dict(zip(names, files, strict=True))
 
 
-def _images(folder: Path) -> list[Path]:
-    entries = visible_entries(folder)
-    files = [entry for entry in entries if entry.is_file() and image_suffix(entry)]
-    return files + [entry for entry in entries if entry.is_dir() and holds_dicom_images(entry)]
-
-
 def _named(image: Path, name: str) -> bool:
     words, wanted = (_words(text) for text in (image_stem(image), name))
     return any(words[start : start + len(wanted)] == wanted for start in range(len(words) - len(wanted) + 1))
@@ -212,7 +307,7 @@ def _words(text: str) -> list[str]:
 def _beside(datalist: Path, file: Any) -> Path | None:
     if file is None:
         return None
-    path = datalist.parent / Path(str(file)).expanduser()
+    path = datalist.parent / Path(os.path.expanduser(str(file)))
     if not path.exists():
         raise InputError(f"{datalist} names {file}, which does not exist. Paths are relative to the data list.")
     return path

@@ -29,6 +29,18 @@ def real_values(stored: np.ndarray, slope: float = 1.0, intercept: float = 0.0) 
     return real
 
 
+def check_scaled(stored: np.ndarray, slope: float, intercept: float, source: Path) -> None:
+    """Refuse a scale that takes finite numbers beyond what 32 bits hold."""
+    if (slope, intercept) == (1, 0):
+        return
+    ends = [float(end) for end in (stored.min(), stored.max()) if np.isfinite(end)]
+    if any(not abs(end * slope + intercept) <= float(np.finfo(np.float32).max) for end in ends):
+        raise InputError(
+            f"{source} scales its values by {slope:g} and {intercept:g}, beyond what can be held (1e38). "
+            "The scale in its header is wrong; export it again."
+        )
+
+
 def integer_type(low: int, high: int) -> np.dtype:
     """The smallest common type that holds whole numbers from `low` to `high`, float32 when none does."""
     for candidate in (np.int16, np.uint16, np.int32):
@@ -36,6 +48,27 @@ def integer_type(low: int, high: int) -> np.dtype:
         if limits.min <= low and high <= limits.max:
             return np.dtype(candidate)
     return np.dtype(np.float32)
+
+
+def without_missing(array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """NaN around an object, as masking leaves it, at the lowest value; NaN within it, or infinity, stays.
+
+    Returns:
+        The array, a copy where it was changed, and a sentence about it.
+    """
+    if array.dtype.kind != "f" or not np.isnan(array[:: array.shape[0] - 1, :: array.shape[1] - 1]).all():
+        return array, ()  # the twelve edges along the last axis hold values
+    from scipy import ndimage
+
+    missing = np.isnan(array)
+    parts, count = ndimage.label(missing)
+    largest = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    if count != 1 or largest[0] == array.size or np.isinf(array).any():
+        return array, ()
+    low = array[~missing].min()
+    return np.where(missing, low, array), (
+        f"NaN around the object ({largest[0]} voxels) counts as background ({low:g}).",
+    )
 
 
 def check_finite(array: np.ndarray, source: Path) -> None:

@@ -6,7 +6,8 @@ Affines map voxel indices (i, j, k) to RAS+ millimetres, whatever the file count
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike
 from medical_gans.errors import InputError
 from medical_gans.io.formats import IMAGE_SUFFIXES, image_suffix, may_hold_dicom
 from medical_gans.io.grid import Affine, by, check_affine, corners, largest_distance
-from medical_gans.io.stored_values import KEPT_TYPES, check_finite, integer_type
+from medical_gans.io.stored_values import KEPT_TYPES, check_finite, integer_type, without_missing
 from medical_gans.io.writing import whole_file
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from medical_gans.io.dicom.index import DicomSource
 
+_ONE_GRID = 0.2  # of a voxel, that programs which round leave between images of one grid
+_LABEL_TOLERANCE = 1e-3  # around a whole number, that interpolation and scaling leave
 _GRID_TOLERANCE = 0.01  # of the smallest voxel edge, at the worst corner
 _NIFTI_1_TOLERANCE = 1e-4  # mm; ITK, and so 3D Slicer and ITK-SNAP, cannot open NIfTI-2
 _QFORM_TOLERANCE = 1e-3  # mm at the worst corner; a sheared affine is further off and gets no qform
@@ -39,6 +42,7 @@ class Volume:
     modality: str | None = None  # "MR" or "CT" when the file says so (DICOM)
     headers: tuple[pydicom.Dataset, ...] = ()  # DICOM source headers in slice order, without pixel data
     repairs: tuple[str, ...] = ()  # sentences: what the intake mended
+    doubts: tuple[str, ...] = ()  # sentences: where the source contradicts itself, and which reading was taken
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -46,9 +50,30 @@ class Volume:
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(i), float(j), float(k)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a person should know of the intake."""
+        return *self.repairs, *self.doubts
 
-def read_volume(source: DicomSource, series_uid: str | None = None, repair: bool = False) -> Volume:
-    """Read a 3D image: NIfTI, MetaImage, NRRD, or a DICOM series (strict intake).
+    def check_certain(self) -> None:
+        """Refuse a volume that could be read in two ways.
+
+        Raises:
+            InputError: there are doubts.
+        """
+        if self.doubts:
+            raise InputError(f"{self.source}: {self.doubts[0]} strict refuses what can be read in two ways.")
+
+
+def read_volume(
+    source: DicomSource,
+    series_uid: str | None = None,
+    repair: bool = False,
+    *,
+    select: str | None = None,
+    modality: str | None = None,
+) -> Volume:
+    """Read a 3D image: NIfTI, MetaImage, NRRD, MGH, or a DICOM series (strict intake).
 
     Integer types are kept where the stored values are the real ones, everything else is float32.
 
@@ -56,12 +81,14 @@ def read_volume(source: DicomSource, series_uid: str | None = None, repair: bool
         source: image file, or anything that `read_series` takes: a DICOM folder, a DICOMDIR, a list of files.
         series_uid: which series to take when a DICOM source holds several.
         repair: resample a tilted DICOM stack instead of refusing it.
+        select: words of the header that choose where a source holds several: ``water``, ``echo 2``, ``volume 3``.
+        modality: MR or CT: what a DICOM source is read for, so that series of other kinds are passed over.
 
     Raises:
         InputError: the image is missing, damaged, not 3D, in colour, constant, without a usable
             grid, or holds NaN or infinity.
     """
-    volume = _load(source, series_uid, repair)
+    volume = _load(source, series_uid, repair, select, modality)
     low, high = volume.array.min(), volume.array.max()
     if low == high:
         raise InputError(
@@ -77,7 +104,7 @@ def read_mask(path: str | os.PathLike[str]) -> Volume:
     Raises:
         InputError: as `read_volume`, or the mask has nothing in it.
     """
-    volume = _load(path, None, False)
+    volume = _load(path)
     inside = volume.array > 0.5
     if not inside.any():
         raise InputError(f"Mask {volume.source} is empty: no voxel exceeds 0.5. Give a mask with content.")
@@ -90,9 +117,9 @@ def read_label_map(path: str | os.PathLike[str]) -> Volume:
     Raises:
         InputError: as `read_volume`, or the values are no labels.
     """
-    volume = _load(path, None, False)
+    volume = _load(path)
     rounded = np.rint(volume.array)
-    odd = volume.array[(rounded != volume.array) | (rounded < 0) | (rounded > 255)]
+    odd = volume.array[(np.abs(rounded - volume.array) > _LABEL_TOLERANCE) | (rounded < 0) | (rounded > 255)]
     if odd.size:
         raise InputError(f"{path} is no label map: it holds {odd[0]:g}. Whole numbers from 0 to 255 are needed.")
     return Volume(rounded.astype(np.uint8), volume.affine, volume.source)
@@ -135,6 +162,45 @@ def save_volume(path: str | os.PathLike[str], array: np.ndarray, affine: ArrayLi
     return target
 
 
+def aligned_to(first: Volume, second: Volume) -> Volume:
+    """The second volume in the order of the first one's voxels, where both lie on one grid of the patient.
+
+    Axes may be stored in another order or direction, and the grids may be apart by a fifth of a voxel, as programs that
+    round leave them; that is said among the repairs.
+
+    Raises:
+        InputError: the grids differ.
+    """
+    to_first = np.linalg.inv(first.affine) @ second.affine
+    turn = np.rint(to_first[:3, :3]).astype(int)
+    if not np.array_equal(np.abs(turn) @ np.ones(3, int), np.ones(3, int)) or abs(np.linalg.det(turn)) != 1:
+        check_same_grid(first, second)  # which says how far apart they are
+        return second
+    axes = [int(np.flatnonzero(row)[0]) for row in turn]
+    flips = [int(turn[row, axis]) for row, axis in enumerate(axes)]
+    array = second.array.transpose(axes)[tuple(slice(None, None, flip) for flip in flips)]
+    order = np.zeros((4, 4))
+    order[3, 3] = 1.0
+    for row, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        order[axis, row] = flip
+        order[axis, 3] = second.array.shape[axis] - 1 if flip < 0 else 0.0
+    stored = replace(second, array=array, affine=second.affine @ order)
+    offset = largest_distance(corners(first.array.shape, first.affine), corners(array.shape, stored.affine))
+    if array.shape != first.array.shape or offset > _ONE_GRID * min(*first.spacing, *second.spacing):
+        check_same_grid(first, second)
+    if not np.array_equal(turn, np.eye(3, dtype=int)):
+        said = f"{_file(second)} is stored in another order of axes than {_file(first)}; it was brought to that order."
+    elif offset > _GRID_TOLERANCE * min(*first.spacing, *second.spacing):
+        said = f"{_file(second)} lies {offset:.2g} mm beside {_file(first)}, less than a fifth of a voxel: one grid."
+    else:
+        return stored
+    return replace(stored, array=np.ascontiguousarray(array), repairs=(*second.repairs, said))
+
+
+def _file(volume: Volume) -> str:
+    return Path(volume.source).name
+
+
 def check_same_grid(first: Volume, second: Volume) -> None:
     """Refuse two volumes whose voxels do not coincide (to a hundredth of the smallest voxel edge)."""
     shapes = first.array.shape, second.array.shape
@@ -147,34 +213,64 @@ def check_same_grid(first: Volume, second: Volume) -> None:
     )
 
 
-def _load(source: DicomSource, series_uid: str | None, repair: bool) -> Volume:
+def _load(
+    source: DicomSource,
+    series_uid: str | None = None,
+    repair: bool = False,
+    select: str | None = None,
+    modality: str | None = None,
+) -> Volume:
     if not isinstance(source, str | os.PathLike):
         from medical_gans.io.dicom.series import read_series
 
-        return read_series(source, series_uid, repair)
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Check the path.")
-    if may_hold_dicom(path):
-        from medical_gans.io.dicom.series import read_series
-
-        return read_series(path, series_uid, repair)
-    suffix = image_suffix(path)
-    if suffix is None:
-        raise InputError(
-            f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)} or a DICOM folder). "
-            "Convert it, for example to NIfTI."
-        )
-    from medical_gans.io import image_files
-
-    read = image_files.read_nifti if suffix.startswith(".nii") else image_files.read_itk
+        return read_series(source, series_uid, repair, select=select, modality=modality)
+    path = Path(os.path.expanduser(source))
     try:
-        array, affine = read(path)
+        if not path.exists():
+            raise InputError(f"{path} does not exist. Check the path.")
+        path = _header_beside(path)
+        suffix = image_suffix(path)
+        if suffix is None and may_hold_dicom(path):
+            from medical_gans.io.dicom.series import read_series
+
+            return read_series(path, series_uid, repair, select=select, modality=modality)
+        if suffix is None:
+            raise InputError(
+                f"{path} is no image that can be read ({', '.join(IMAGE_SUFFIXES)} or a DICOM folder). "
+                "Convert it, for example to NIfTI."
+            )
+        volume = _reader(suffix)(path, select)
     except PermissionError as error:
         raise InputError(f"{path} may not be read: permission denied. Change its permissions.") from error
-    check_affine(affine, path)
+    check_affine(volume.affine, path)
+    array, repairs = without_missing(volume.array)
     check_finite(array, path)
-    return Volume(array, affine, path)
+    return replace(volume, array=array, repairs=volume.repairs + repairs)
+
+
+def _reader(suffix: str) -> Callable[[Path, str | None], Volume]:
+    from medical_gans.io import image_files, nifti
+
+    if suffix in (".nii", ".nii.gz", ".hdr", ".hdr.gz"):
+        return nifti.read_nifti
+    return image_files.read_mgh if suffix in (".mgz", ".mgh") else image_files.read_itk
+
+
+def _header_beside(path: Path) -> Path:
+    """The header of a pair where its voxels were named."""
+    for suffix in (".img", ".img.gz"):
+        if path.name.lower().endswith(suffix):
+            for header in (".hdr", ".hdr.gz", ".HDR"):
+                if (other := path.with_name(path.name[: -len(suffix)] + header)).is_file():
+                    return other
+    return path
+
+
+def damaged_image(path: Path) -> InputError:
+    """The error for an image file that cannot be read to its end."""
+    return InputError(
+        f"{path} cannot be read: the file is truncated, damaged, or not what its suffix says. Copy or export it again."
+    )
 
 
 def _stored_type(array: np.ndarray) -> np.dtype:

@@ -7,15 +7,17 @@ each patch. All losses are means over every logit. In the equations x is real an
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 from medical_gans.errors import SettingError
 from medical_gans.losses.f_divergence import F_DIVERGENCES, FDivergence
+from medical_gans.losses.penalties import r1_penalty, r2_penalty
 
 
 def least_squares_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -103,6 +105,34 @@ class AdversarialObjective:
         if real_logits is None:
             raise ValueError(f"The generator's loss of '{self.name}' needs the real logits.")
         return self._generator_loss(fake_logits, real_logits)
+
+
+def logits_of(judged: Tensor | Sequence[Tensor]) -> Tensor:
+    """Logits of a discriminator, which come last where it gives its feature maps as well."""
+    return judged if isinstance(judged, Tensor) else judged[-1]
+
+
+def fooling_loss(objective: AdversarialObjective, judge: Callable[[Tensor], Any], fake: Tensor, real: Tensor) -> Tensor:
+    """What a generator minimises against a judge."""
+    real_logits = logits_of(judge(real)) if objective.needs_real else None
+    return objective.generator_loss(logits_of(judge(fake)), real_logits)
+
+
+def judging_loss(
+    objective: AdversarialObjective,
+    judge: Callable[[Tensor], Any],
+    real: Tensor,
+    fake: Tensor,
+    gradient_penalty_weight: float = 0.0,
+) -> Tensor:
+    """What a judge minimises, with R1 + R2 (Huang et al. 2024, equation 3) of that weight, halved as published."""
+    penalised = gradient_penalty_weight > 0
+    real, fake = real.detach().requires_grad_(penalised), fake.detach().requires_grad_(penalised)
+    real_logits, fake_logits = logits_of(judge(real)), logits_of(judge(fake))
+    loss = objective.discriminator_loss(real_logits, fake_logits)
+    if penalised:
+        loss = loss + 0.5 * gradient_penalty_weight * (r1_penalty(real_logits, real) + r2_penalty(fake_logits, fake))
+    return loss
 
 
 def _of_divergence(name: str, divergence: FDivergence) -> AdversarialObjective:

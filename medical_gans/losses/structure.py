@@ -6,9 +6,13 @@ unchanged when either image is scaled, shifted or inverted, and are differentiab
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d, pad
+
+from medical_gans.errors import SettingError
 
 # Local variation is compared with this share of the image's mean, so that flat background stays flat.
 _RELATIVE_FLOOR = 1e-2
@@ -117,3 +121,17 @@ def gradient_correlation_loss(source: Tensor, synthetic: Tensor, radius: int = 2
     edges_p, edges_q = pp.detach().sqrt(), qq.detach().sqrt()
     weight = edges_p / (_spatial_mean(edges_p) + _TINY) + edges_q / (_spatial_mean(edges_q) + _TINY)
     return ((1 - correlation) * weight).sum() / (weight.sum() + _TINY)
+
+
+STRUCTURE_LOSSES = {"mind": mind_loss, "gradient_correlation": gradient_correlation_loss}
+
+
+def structure_loss(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The structure loss of that name.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if name not in STRUCTURE_LOSSES:
+        raise SettingError(f"structure is '{name}'; choose {' or '.join(STRUCTURE_LOSSES)}.")
+    return STRUCTURE_LOSSES[name]

@@ -3,7 +3,12 @@
 from medical_gans.networks.anomaly_detector import AnomalyDetector, PatchCritic, PatchEncoder
 from medical_gans.networks.bone_generator import BoneGenerator
 from medical_gans.networks.dcgan import DcganDiscriminator, DcganGenerator
-from medical_gans.networks.domain_discriminator import DomainDiscriminator
+from medical_gans.networks.domain_discriminator import (
+    DomainDiscriminator,
+    FeatureTaps,
+    domain_discriminator,
+    feature_channels,
+)
 from medical_gans.networks.layout import fast_layout
 from medical_gans.networks.multi_scale_segmenter import MultiScaleSegmenter
 from medical_gans.networks.nodule import nodule_discriminator, nodule_generator
@@ -12,7 +17,6 @@ from medical_gans.networks.nodule_discriminator import NoduleDiscriminator
 from medical_gans.networks.nodule_generator import NoduleGenerator
 from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.networks.resnet_generator import ResidualGenerator, ResnetGenerator
-from medical_gans.networks.segmentation import segmentation_network
 
 __all__ = [
     "AnomalyDetector",
@@ -20,6 +24,7 @@ __all__ = [
     "DcganDiscriminator",
     "DcganGenerator",
     "DomainDiscriminator",
+    "FeatureTaps",
     "MultiScaleSegmenter",
     "NoduleClassifier",
     "NoduleDiscriminator",
@@ -28,9 +33,10 @@ __all__ = [
     "PatchEncoder",
     "ResidualGenerator",
     "ResnetGenerator",
+    "domain_discriminator",
     "fast_layout",
+    "feature_channels",
     "nodule_discriminator",
     "nodule_generator",
     "patch_discriminator",
-    "segmentation_network",
 ]

@@ -75,6 +75,7 @@ class ResnetGenerator(nn.Module):
             raise SettingError(f"upsampling is '{upsampling}'; choose resize or transposed.")
         if width < 1 or blocks < 0:
             raise SettingError(f"width is {width} and blocks is {blocks}; width must be at least 1, blocks at least 0.")
+        self.stride = STRIDE
         self.receptive_radius = 3 + 1 + 2 + 2 * STRIDE * blocks + 4 + 2 + 3
         conv = Conv[Conv.CONV, spatial_dims]
         layers: list[nn.Module] = [

@@ -16,12 +16,13 @@ from .acquisition import simulate_ct, simulate_mr
 from .grid import Grid
 from .head import head
 from .limb import limb
+from .mr_series import write_mr_series
 from .phantom import Phantom
-from .sequences import named_sequence
+from .sequences import PulseSequence, named_sequence
 
 _ANATOMIES: dict[str, Callable[[int], Phantom]] = {"head": head, "limb": limb}
 _SPACING_MM = {"head": (1.5, 1.5, 1.5), "limb": (1.5, 1.5, 3.0)}
-_LAYOUTS = ("synthrad", "unpaired")
+_LAYOUTS = ("synthrad", "unpaired", "dicom")
 
 
 def write_dataset(
@@ -41,7 +42,8 @@ def write_dataset(
         anatomy: "head" or "limb".
         patients: how many; in the unpaired layout as many for MR and as many others for CT.
         layout: "synthrad" for `<patient>/{mr,ct,mask}.nii.gz` on one grid, "unpaired" for
-            `mr/<patient>.nii.gz` and `ct/<patient>.nii.gz` of different patients.
+            `mr/<patient>.nii.gz` and `ct/<patient>.nii.gz` of different patients, "dicom" for the MRs of "synthrad"
+            as DICOM series `<patient>/0001.dcm`, ...
         seed: of everything; equal seeds give equal voxels.
         spacing: of the axial grid in mm; by default 1.5, for limbs 3 between slices.
         sequence: of the MR, see `simulate_mr`; TR and TE vary by 10 % between patients.
@@ -62,12 +64,14 @@ def write_dataset(
         raise OutputError(f"{target} is not empty. Choose a new folder for the phantom data set.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(target) as new:
-        for index in range(patients if layout == "synthrad" else 2 * patients):
+        for index in range(2 * patients if layout == "unpaired" else patients):
             name = f"{anatomy}_{index:03d}"
             rng = np.random.default_rng([seed, index])
             phantom = _ANATOMIES[anatomy](int(rng.integers(2**31)))
             grid = phantom.grid(_SPACING_MM[anatomy] if spacing is None else spacing)
-            if layout == "synthrad":
+            if layout == "dicom":
+                write_mr_series(new / name, name, *_mr(phantom, grid, sequence, rng))
+            elif layout == "synthrad":
                 _write_mr(new / name / "mr.nii.gz", phantom, grid, sequence, rng)
                 _write_ct(new / name / "ct.nii.gz", phantom, grid, rng)
                 save_volume(new / name / "mask.nii.gz", phantom.body_mask(grid).astype(np.uint8), grid.affine)
@@ -78,21 +82,29 @@ def write_dataset(
     return target
 
 
-def _write_mr(path: Path, phantom: Phantom, grid: Grid, name: str, rng: np.random.Generator) -> None:
+def _mr(
+    phantom: Phantom, grid: Grid, name: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, PulseSequence]:
+    """Whole numbers, their affine, and the sequence with this patient's times."""
     usual = vars(named_sequence(name))
+    times = {part: usual[part] * rng.uniform(0.9, 1.1) for part in ("repetition_time_ms", "echo_time_ms")}
     mr = simulate_mr(
         phantom,
         grid,
         name,
-        repetition_time_ms=usual["repetition_time_ms"] * rng.uniform(0.9, 1.1),
-        echo_time_ms=usual["echo_time_ms"] * rng.uniform(0.9, 1.1),
+        **times,
         blur_mm=rng.uniform(0.8, 1.3),
         bias=rng.uniform(0.05, 0.15),
         noise=rng.uniform(0.006, 0.02),
         seed=int(rng.integers(2**31)),
     )
+    return np.rint(mr).astype(np.int16), grid.affine, named_sequence(name, **times)
+
+
+def _write_mr(path: Path, phantom: Phantom, grid: Grid, name: str, rng: np.random.Generator) -> None:
+    array, affine, _ = _mr(phantom, grid, name, rng)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_volume(path, np.rint(mr).astype(np.int16), grid.affine)
+    save_volume(path, array, affine)
 
 
 def _write_ct(path: Path, phantom: Phantom, grid: Grid, rng: np.random.Generator) -> None:

@@ -31,7 +31,7 @@ class Player:
     """Networks that are updated together, and all that an update needs.
 
     Args:
-        networks: by name.
+        networks: by name; those that are None are left out.
         optimizer: makes the optimiser from groups of parameters, one group a network: in a config an entry with
             ``_mode_: callable``, such as ``{_target_: torch.optim.Adam, _mode_: callable, lr: 2.0e-4}``.
         schedule: makes the schedule of learning rates from the optimiser, stepped once an epoch; None keeps the rates.
@@ -53,7 +53,7 @@ class Player:
 
     def __init__(
         self,
-        networks: Mapping[str, nn.Module],
+        networks: Mapping[str, nn.Module | None],
         optimizer: Callable[..., Optimizer],
         *,
         schedule: Callable[[Optimizer], LRScheduler] | None = None,
@@ -70,12 +70,13 @@ class Player:
     ) -> None:
         self.device = torch.device(device)
         self.rates, self.hold, self.hold_steps = dict(rates or {}), tuple(hold), hold_steps
+        given = {name: network for name, network in networks.items() if network is not None}
         for name in (*self.rates, *average, *self.hold):
-            if name not in networks:
-                raise SettingError(f"This player has no network '{name}'; there are {', '.join(networks)}.")
+            if name not in given:
+                raise SettingError(f"This player has no network '{name}'; there are {', '.join(given)}.")
         if amp_type not in _PRECISIONS:
             raise SettingError(f"amp_type is '{amp_type}'; choose {' or '.join(_PRECISIONS)}.")
-        self.networks = fast_layout(nn.ModuleDict(networks).to(self.device))
+        self.networks = fast_layout(nn.ModuleDict(given).to(self.device))
         share_weights(self.networks)
         averaging = get_ema_multi_avg_fn(ema_decay)
         self.averages = nn.ModuleDict(

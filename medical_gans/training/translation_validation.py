@@ -11,10 +11,10 @@ import numpy as np
 from torch import nn
 
 from medical_gans.data.pairs import Pair, read_pair
-from medical_gans.data.slices import PLANES
 from medical_gans.errors import SettingError
 from medical_gans.io import Case, TrainingCases, Volume
 from medical_gans.metrics.synthetic_ct import BONE_ABOVE_HU
+from medical_gans.transforms.grid import PLANES
 
 
 class Synthesis(Protocol):

@@ -1,8 +1,8 @@
-"""What happens to images between a file and a network, as YAML names it."""
+"""What happens to images between a file and a network, as YAML names it. What needs MONAI is loaded on first use."""
 
-from medical_gans.transforms.augmentation import translation_augmentation
-from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
-from medical_gans.transforms.grid import resize_in_plane
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from medical_gans.transforms.intensity import (
     AIR_HU,
     HOUNSFIELD_KNOTS,
@@ -15,27 +15,80 @@ from medical_gans.transforms.intensity import (
     unit_to_window,
     window_to_unit,
 )
-from medical_gans.transforms.painting import Painter
-from medical_gans.transforms.random_fields import RandomFields, Window
-from medical_gans.transforms.tissues import CtTissues, label_tissues
+
+if TYPE_CHECKING:
+    from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
+    from medical_gans.transforms.encoding import DenoiseHounsfieldd, EncodeHounsfieldd, NormaliseMRd
+    from medical_gans.transforms.grid import ToGridd, resize_in_plane
+    from medical_gans.transforms.painting import Painter
+    from medical_gans.transforms.random_fields import RandomFields, Window
+    from medical_gans.transforms.reading import ReadImaged
+    from medical_gans.transforms.sequence_grid import ResizeToSpacingd, ToSourceGridd
+    from medical_gans.transforms.sequences import (
+        FindForegroundd,
+        NormaliseForegroundd,
+        ReadSequencesd,
+        WithinForegroundd,
+        read_sequence_case,
+    )
+    from medical_gans.transforms.tissues import CtTissues, label_tissues
+
+_HOME = {
+    "CtTissues": "tissues",
+    "DenoiseHounsfieldd": "encoding",
+    "DifferentiableAugmentation": "discriminator_augmentation",
+    "EncodeHounsfieldd": "encoding",
+    "FindForegroundd": "sequences",
+    "NormaliseForegroundd": "sequences",
+    "NormaliseMRd": "encoding",
+    "Painter": "painting",
+    "RandomFields": "random_fields",
+    "ReadImaged": "reading",
+    "ReadSequencesd": "sequences",
+    "ResizeToSpacingd": "sequence_grid",
+    "ToGridd": "grid",
+    "ToSourceGridd": "sequence_grid",
+    "Window": "random_fields",
+    "WithinForegroundd": "sequences",
+    "label_tissues": "tissues",
+    "read_sequence_case": "sequences",
+    "resize_in_plane": "grid",
+}
 
 __all__ = [
     "AIR_HU",
     "HOUNSFIELD_KNOTS",
     "MR_CEILING",
     "CtTissues",
+    "DenoiseHounsfieldd",
     "DifferentiableAugmentation",
+    "EncodeHounsfieldd",
+    "FindForegroundd",
+    "NormaliseForegroundd",
+    "NormaliseMRd",
     "Painter",
     "RandomFields",
+    "ReadImaged",
+    "ReadSequencesd",
+    "ResizeToSpacingd",
+    "ToGridd",
+    "ToSourceGridd",
     "Window",
+    "WithinForegroundd",
     "body_mask",
     "hounsfield_to_unit",
     "label_tissues",
     "mr_reference_intensity",
     "normalise_mr",
+    "read_sequence_case",
     "resize_in_plane",
-    "translation_augmentation",
     "unit_to_hounsfield",
     "unit_to_window",
     "window_to_unit",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

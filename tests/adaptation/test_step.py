@@ -1,6 +1,7 @@
 """The segmenter segments the source and hides the domain; the discriminator looks for it."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -8,9 +9,9 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from medical_gans.errors import SettingError
-from medical_gans.methods.adaptation import AdaptationStep, ramp
-from medical_gans.networks import DomainDiscriminator, MultiScaleSegmenter
-from medical_gans.networks.taps import FeatureTaps, feature_channels
+from medical_gans.methods.adaptation import Adaptation, ConfidentLabels, Ramp
+from medical_gans.networks import DomainDiscriminator, FeatureTaps, MultiScaleSegmenter, feature_channels
+from medical_gans.training.player import Player
 
 
 def loss(logits, label):
@@ -27,34 +28,49 @@ def batch():
 LAYERS = ("normal.1", "low.1", "joint.0")
 
 
-def tiny_step(**options):
+def step_of(
+    segmenter, judge, layers, *, ramp=(10, 35, 0.05), judging_rate=1e-3, ema_decay=0.0, clip_norm=5.0, **options
+):
+    """An adaptation of these two networks; no judge: source only."""
+    adam = functools.partial(torch.optim.Adam, lr=1e-3)
+    player = Player({"segmenter": segmenter}, adam, average=["segmenter"], ema_decay=ema_decay, clip_norm=clip_norm)
+    judging = functools.partial(torch.optim.Adam, lr=judging_rate)
+    against = Player({"discriminator": judge}, judging) if judge is not None else None
+    losses = {"segmentation": loss, "domain": nn.BCEWithLogitsLoss(), "self_training": ConfidentLabels(0.95)}
+    return Adaptation(player, against, losses, layers=layers, alpha=Ramp(*ramp), **options)
+
+
+def tiny_step(ramp=(0, 1, 0.5), judged=True, **options):
     torch.manual_seed(0)
     segmenter = MultiScaleSegmenter(1, 2, channels=(3, 4), joint_channels=(6,), residual=(2,), dropout=0.0)
     channels = feature_channels(segmenter, LAYERS, 1, (9, 9, 9))
     judge = DomainDiscriminator(channels, width=4, layers=2, crop=0)
-    options = {"ramp_epochs": (0, 1), "highest_alpha": 0.5, "steps_per_epoch": 1} | options
-    return AdaptationStep(segmenter, judge, LAYERS, loss, **options)
+    return step_of(segmenter, judge if judged else None, LAYERS, ramp=ramp, **options)
+
+
+def networks(step):
+    return step.segmenter["segmenter"], step.discriminator["discriminator"]
 
 
 def test_alpha_is_zero_then_rises_then_stays():
-    alphas = [ramp(epoch, 10, 35, 0.05) for epoch in (0, 9.9, 10, 22.5, 35, 100)]
+    alphas = [Ramp(10, 35, 0.05)(epoch) for epoch in (0, 9.9, 10, 22.5, 35, 100)]
     assert alphas == pytest.approx([0, 0, 0, 0.025, 0.05, 0.05])
 
 
 def test_without_alpha_the_segmenter_moves_as_if_there_were_no_target(batch):
-    alone, judged = tiny_step(), tiny_step(ramp_epochs=(5, 10))
-    alone.discriminator = None
-    alone(batch), judged(batch)
+    alone, judged = tiny_step(judged=False), tiny_step(ramp=(5, 10, 0.5))
+    assert "domain" not in alone(batch)
+    judged(batch)
     for p, q in zip(alone.segmenter.parameters(), judged.segmenter.parameters(), strict=True):
         torch.testing.assert_close(p, q)
 
 
 def test_the_segmenters_gradient_is_segmentation_minus_alpha_times_domain(batch):
     step = tiny_step(clip_norm=0.0)
-    step.steps = 1  # alpha at its highest
-    for optimiser in step.optimisers.values():
-        optimiser.step = lambda *_: None
-    twin, judge = copy.deepcopy(step.segmenter), copy.deepcopy(step.discriminator)
+    step.segmenter.steps = 1  # alpha at its highest
+    for player in step.players.values():
+        player.optimizer.step = lambda *_: None
+    twin, judge = (copy.deepcopy(network) for network in networks(step))
     step(batch)
 
     taps = FeatureTaps(twin, LAYERS)
@@ -76,7 +92,7 @@ def test_the_domains_are_compared_by_patches_that_were_drawn_alike(batch):
     def without_norm():
         torch.manual_seed(0)
         segmenter = nn.Sequential(nn.Conv3d(1, 3, 3, padding=1), nn.Conv3d(3, 2, 1))
-        return AdaptationStep(segmenter, DomainDiscriminator([3], width=4, layers=1, crop=0), ["0"], loss)
+        return step_of(segmenter, DomainDiscriminator([3], width=4, layers=1, crop=0), ["0"])
 
     step, other = without_norm(), without_norm()
     chosen = {**batch, "anywhere": torch.tensor([False, True])}
@@ -92,7 +108,7 @@ def test_the_domains_are_compared_by_patches_that_were_drawn_alike(batch):
 
 
 def test_the_discriminator_learns_to_tell_the_domains(batch):
-    step = tiny_step(ramp_epochs=(1e6, 2e6), discriminator_learning_rate=0.02)
+    step = tiny_step(ramp=(1e6, 2e6, 0.5), judging_rate=0.02)
     first = step(batch)
     for _ in range(60):
         last = step(batch)
@@ -100,18 +116,27 @@ def test_the_discriminator_learns_to_tell_the_domains(batch):
     assert last["domain_accuracy"] > 0.95
 
 
-def test_confident_predictions_of_the_average_teach_only_where_they_are_confident(batch):
-    step = tiny_step()
+def test_confident_predictions_of_the_average_teach_only_where_they_are_confident():
     taught = torch.tensor([[[4.0, 0.1]], [[0.0, 0.0]]]).permute(1, 0, 2)  # one sure voxel, one not
-    step.averaged.module = nn.Module()
-    step.averaged.module.forward = lambda image: taught
     logits = torch.tensor([[[-1.0, 2.0]], [[1.0, 0.0]]]).permute(1, 0, 2)
     each = cross_entropy(logits, torch.tensor([[0, 0]]), reduction="none")
-    assert step._self_training(batch["target"], logits).item() == pytest.approx(each[0, 0].item() / 2)
+    assert ConfidentLabels(0.95)(logits, taught).item() == pytest.approx(each[0, 0].item() / 2)
+
+
+def test_the_average_teaches_once_alpha_is_at_its_highest(batch):
+    step = tiny_step(ramp=(0, 2, 0.5), self_training_weight=1.0)
+    assert ["self_training" in step(batch) for _ in range(4)] == [False, False, True, True]
+
+
+def test_every_patch_goes_through_the_inferer(batch):
+    seen = []
+    step = tiny_step(ramp=(0, 0, 0.5), self_training_weight=1.0, inferer=lambda x, net: (seen.append(net), net(x))[1])
+    step(batch)
+    assert seen == [step.segmenter["segmenter"]] * 2 + [step.shipped]
 
 
 def test_the_running_average_is_shipped_and_does_not_disturb_what_the_adversary_sees(batch):
-    step = tiny_step(ema_decay=0.5, self_training_weight=1.0, ramp_epochs=(0, 0))
+    step = tiny_step(ema_decay=0.5, self_training_weight=1.0, ramp=(0, 0, 0.5))
     follows = [p.detach().clone() for p in step.segmenter.parameters()]
     for number in range(3):
         step(batch)
@@ -119,16 +144,17 @@ def test_the_running_average_is_shipped_and_does_not_disturb_what_the_adversary_
         follows = [new.clone() if number == 0 else (old + new) / 2 for old, new in zip(follows, now, strict=True)]
     for expected, shipped in zip(follows, step.shipped.parameters(), strict=True):
         torch.testing.assert_close(shipped.detach(), expected)
-    step.segmenter(batch["target"])
+    segmenter, _ = networks(step)
+    segmenter(batch["target"])
     seen = [feature.clone() for feature in step.taps()]
-    step.segmenter(batch["target"])
-    step.averaged.module(batch["source"] + 5.0)
+    segmenter(batch["target"])
+    step.shipped(batch["source"] + 5.0)
     assert all(torch.equal(one, two) for one, two in zip(seen, step.taps(), strict=True))
 
 
 def test_more_steps_of_the_discriminator_do_not_move_the_segmenter_more(batch):
-    once = tiny_step(ramp_epochs=(1e6, 2e6))
-    thrice = tiny_step(ramp_epochs=(1e6, 2e6), discriminator_steps=3)
+    once = tiny_step(ramp=(1e6, 2e6, 0.5))
+    thrice = tiny_step(ramp=(1e6, 2e6, 0.5), discriminator_steps=3)
     thrice.load_state_dict(copy.deepcopy(once.state_dict()))
     judge = [p.detach().clone() for p in once.discriminator.parameters()]
     once(batch), thrice(batch)

@@ -7,6 +7,7 @@ Writes OUTPUT/results.json: for each check null, or how it failed.
 
 import importlib.util
 import json
+import shutil
 import sys
 import time
 import traceback
@@ -78,7 +79,9 @@ def weights_that_the_configs_name_are_there():
 
 
 def the_network_takes_and_gives_what_the_metadata_say():
-    bundle.verify_net_in_out(**NETWORK, device="cpu", n=8)
+    """As the model zoo asks, with its smallest size, and with a larger one."""
+    bundle.verify_net_in_out(**NETWORK, device="cpu")
+    bundle.verify_net_in_out(**NETWORK, device="cpu", n=3)
 
 
 def the_torchscript_that_ships_equals_the_network():
@@ -90,6 +93,15 @@ def an_exported_torchscript_equals_the_network():
     file = OUTPUT / "exported.ts"
     bundle.ckpt_export(**NETWORK, filepath=str(file), ckpt_file=str(BUNDLE / "models/model.pt"))
     assert difference(torch.jit.load(file)) < 1e-5
+
+
+def the_export_works_with_default_arguments():
+    copy = OUTPUT / "copy"
+    shutil.copytree(BUNDLE, copy)
+    (copy / "models/model.ts").unlink()
+    bundle.ckpt_export(config_file=str(copy / "configs/inference.json"), bundle_root=str(copy))
+    assert difference(torch.jit.load(copy / "models/model.ts")) < 1e-5
+    shutil.rmtree(copy)
 
 
 def an_exported_onnx_network_equals_the_network():
@@ -149,6 +161,7 @@ CHECKS = [
     the_network_takes_and_gives_what_the_metadata_say,
     the_torchscript_that_ships_equals_the_network,
     an_exported_torchscript_equals_the_network,
+    the_export_works_with_default_arguments,
     an_exported_onnx_network_equals_the_network,
     inference_runs,
     training_runs,

@@ -1,15 +1,18 @@
 """Promises of the updates of CycleGAN and paired training."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from medical_gans.errors import SettingError
-from medical_gans.losses import mind_loss
-from medical_gans.methods.cyclegan import CycleGan, PairedTranslation, translation_step
-from medical_gans.training.schedules import flat_then_linear
+from medical_gans.losses import adversarial_objective, mind_loss, structure_loss
+from medical_gans.methods.conditional_gan import ConditionalGan
+from medical_gans.methods.cyclegan import CycleGan
+from medical_gans.training.player import Player
+from medical_gans.training.schedules import FlatThenLinear, flat_then_linear
 
 
 class Affine(nn.Module):
@@ -40,16 +43,48 @@ def _batch(seed=0, shape=(2, 1, 8, 8)):
     return {k: torch.rand(shape, generator=generator) * 2 - 1 for k in ("mr", "ct")}
 
 
-def _gan(**options):
-    networks = Affine(0.5, 0.1), Affine(1.5, -0.2), Mean(1.0), Mean(2.0)
-    return CycleGan(*(copy.deepcopy(n) for n in networks), pool_size=0, **options)
+def _player(networks, *, learning_rate=2e-4, flat_epochs=100, decay_epochs=100, **options):
+    return Player(
+        networks,
+        partial(torch.optim.Adam, lr=learning_rate, betas=(0.5, 0.999)),
+        schedule=partial(FlatThenLinear, flat_epochs=flat_epochs, decay_epochs=decay_epochs),
+        **options,
+    )
+
+
+def _gan(
+    *, cycle=10.0, identity=0.0, structure=0.0, penalty=0.0, pool_size=0, seed=0, objective="least_squares", **own
+):
+    shared = {name: own.pop(name) for name in ("learning_rate", "flat_epochs", "decay_epochs") if name in own}
+    clip = {"clip_norm": own.pop("clip_norm", 0.0)}
+    return CycleGan(
+        _player(
+            {"mr_to_ct": Affine(0.5, 0.1), "ct_to_mr": Affine(1.5, -0.2)},
+            **shared,
+            **clip,
+            average=["mr_to_ct"],
+            hold=["mr_to_ct"],
+            **own,
+        ),
+        _player({"ct": Mean(1.0), "mr": Mean(2.0)}, **shared, **clip, clip_each=True),
+        {
+            "adversarial": adversarial_objective(objective),
+            "cycle": nn.L1Loss(),
+            "identity": nn.L1Loss(),
+            "structure": structure_loss("mind"),
+        },
+        {"adversarial": 1.0, "cycle": cycle, "identity": identity, "structure": structure},
+        gradient_penalty_weight=penalty,
+        pool_size=pool_size,
+        seed=seed,
+    )
 
 
 def test_generator_terms_equal_the_published_formula():
     batch = _batch()
     mr, ct = batch["mr"], batch["ct"]
-    gan = _gan(cycle_weight=10.0, identity_weight=2.0, structure_weight=3.0)
-    terms = gan.generator_terms(mr, ct)
+    gan = _gan(cycle=10.0, identity=2.0, structure=3.0)
+    terms = gan.generator_terms(batch)
     fake_ct, fake_mr = 0.5 * mr + 0.1, 1.5 * ct - 0.2
     expected = {
         "adversarial_ct": ((fake_ct.mean((1, 2, 3)) - 1) ** 2).mean(),
@@ -67,8 +102,8 @@ def test_generator_terms_equal_the_published_formula():
 def test_discriminator_terms_are_the_halved_least_squares():
     batch = _batch(1)
     gan = _gan()
-    gan.generator_terms(batch["mr"], batch["ct"])
-    terms = gan.discriminator_terms(batch["mr"], batch["ct"])
+    gan.generator_terms(batch)
+    terms = gan.discriminator_terms(batch)
     real, fake = batch["ct"].mean((1, 2, 3)), (0.5 * batch["mr"] + 0.1).mean((1, 2, 3))
     assert float(terms["discriminator_ct"]) == pytest.approx(
         float(((real - 1) ** 2).mean() / 2 + (fake**2).mean() / 2), rel=1e-5
@@ -78,7 +113,12 @@ def test_discriminator_terms_are_the_halved_least_squares():
 def test_paired_terms_are_l1_and_a_judge_of_both_images():
     batch = _batch(2)
     mr, ct = batch["mr"], batch["ct"]
-    step = PairedTranslation(Affine(0.5, 0.1), Mean(1.0), paired_weight=100.0)
+    step = ConditionalGan(
+        _player({"mr_to_ct": Affine(0.5, 0.1)}),
+        _player({"ct": Mean(1.0)}),
+        {"adversarial": adversarial_objective("least_squares"), "paired": nn.L1Loss()},
+        {"adversarial": 1.0, "paired": 100.0},
+    )
     terms = step.generator_terms(mr, ct)
     fake = 0.5 * mr + 0.1
     assert float(terms["paired"]) == pytest.approx(float(100 * (fake - ct).abs().mean()), rel=1e-5)
@@ -90,33 +130,31 @@ def test_first_adam_step_moves_each_player_by_the_learning_rate_against_its_own_
     gan = _gan(learning_rate=1e-3, clip_norm=0.0)
     mirror = _gan()
     batch = _batch(3)
-    sum(mirror.generator_terms(batch["mr"], batch["ct"]).values()).backward()
-    before = {n: p.detach().clone() for n, p in gan.generators.named_parameters()}
+    sum(mirror.generator_terms(batch).values()).backward()
+    before = {n: p.detach().clone() for n, p in gan.generators.networks.named_parameters()}
     gan(batch)
-    for name, parameter in gan.generators.named_parameters():
-        gradient = dict(mirror.generators.named_parameters())[name].grad
+    for name, parameter in gan.generators.networks.named_parameters():
+        gradient = dict(mirror.generators.networks.named_parameters())[name].grad
         assert float((parameter - before[name]).detach()) == pytest.approx(-1e-3 * float(gradient.sign()), rel=1e-3)
 
 
 def test_generators_get_no_gradient_from_the_discriminators_update():
     gan = _gan()
     gan(_batch(4))
-    after = {n: p.grad.clone() for n, p in gan.generators.named_parameters()}
-    gan.discriminators.requires_grad_(True)
-    gan._descend("discriminators", sum(gan.discriminator_terms(*_batch(4).values()).values()))
-    for name, parameter in gan.generators.named_parameters():
+    after = {n: p.grad.clone() for n, p in gan.generators.networks.named_parameters()}
+    gan.discriminators.descend(sum(gan.discriminator_terms(_batch(4)).values()))
+    for name, parameter in gan.generators.networks.named_parameters():
         assert torch.equal(parameter.grad, after[name])
 
 
 def test_r1_and_r2_are_the_squared_slope_of_a_linear_judge():
     """For slope * mean the gradient is slope / n in each of n voxels: squared norm slope^2 / n."""
     batch = _batch(5)
-    plain, punished = _gan(), _gan(gradient_penalty_weight=4.0)
+    plain, punished = _gan(), _gan(penalty=4.0)
     for gan in (plain, punished):
-        gan.generator_terms(batch["mr"], batch["ct"])
+        gan.generator_terms(batch)
     difference = (
-        punished.discriminator_terms(*batch.values())["discriminator_mr"]
-        - plain.discriminator_terms(*batch.values())["discriminator_mr"]
+        punished.discriminator_terms(batch)["discriminator_mr"] - plain.discriminator_terms(batch)["discriminator_mr"]
     )
     assert float(difference) == pytest.approx(0.5 * 4.0 * 2 * 2.0**2 / 64, rel=1e-4)
 
@@ -139,20 +177,20 @@ def test_shipped_generator_is_the_running_average():
 
 
 def test_fine_tuning_rate_slows_the_shipped_generator_alone():
-    gan = _gan(fine_tuning_rate=0.1, learning_rate=1e-3, flat_epochs=0, decay_epochs=1)
-    before = {n: p.detach().clone() for n, p in gan.generators.named_parameters()}
+    gan = _gan(rates={"mr_to_ct": 0.1}, learning_rate=1e-3, flat_epochs=0, decay_epochs=1)
+    before = {n: p.detach().clone() for n, p in gan.generators.networks.named_parameters()}
     gan(_batch())
-    for name, parameter in gan.generators.named_parameters():
+    for name, parameter in gan.generators.networks.named_parameters():
         moved = float((parameter - before[name]).detach().abs())
         assert moved == pytest.approx(0.5 * (1e-4 if name.startswith("mr_to_ct") else 1e-3), rel=1e-2)
 
 
 def test_held_generator_waits_while_the_others_learn():
     gan = _gan(hold_steps=2, learning_rate=1e-2)
-    start = {n: p.detach().clone() for n, p in gan.generators.named_parameters()}
+    start = {n: p.detach().clone() for n, p in gan.generators.networks.named_parameters()}
     for n in range(2):
         gan(_batch(n))
-    moved = {n: not torch.equal(p, start[n]) for n, p in gan.generators.named_parameters()}
+    moved = {n: not torch.equal(p, start[n]) for n, p in gan.generators.networks.named_parameters()}
     assert moved == {n: n.startswith("ct_to_mr") for n in start}
     gan(_batch(2))
     assert not torch.equal(gan.generators["mr_to_ct"].gain, start["mr_to_ct.gain"])
@@ -166,43 +204,39 @@ def test_learning_rate_is_flat_then_falls_linearly_to_zero():
     gan = _gan(flat_epochs=1, decay_epochs=1, learning_rate=1.0)
     gan(_batch())
     gan.end_epoch()
-    assert gan.optimisers["generators"].param_groups[0]["lr"] == pytest.approx(0.5)
+    assert gan.generators.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
 
 
-def test_restored_step_goes_on_bit_for_bit():
-    options = {"flat_epochs": 1, "decay_epochs": 4, "ema_decay": 0.9, "objective": "hinge", "hold_steps": 1}
-    networks = lambda: (Affine(0.5, 0.1), Affine(1.5, -0.2), Mean(1.0), Mean(2.0))  # noqa: E731
-    whole = CycleGan(*networks(), pool_size=3, seed=7, **options)
+@pytest.mark.parametrize("longer", [False, True])
+def test_a_restored_method_goes_on_bit_for_bit_with_a_longer_plan_too(longer):
+    options = {"flat_epochs": 1, "ema_decay": 0.9, "objective": "hinge", "hold_steps": 1, "pool_size": 3}
+    whole = _gan(**options, decay_epochs=4, seed=7)
     for n in range(6):
         whole(_batch(n))
         whole.end_epoch()
-    half = CycleGan(*networks(), pool_size=3, seed=7, **options)
-    for n in range(3):
+    half = _gan(**options, decay_epochs=1 if longer else 4, seed=7)
+    for n in range(3 if not longer else 1):
         half(_batch(n))
         half.end_epoch()
-    rest = CycleGan(*networks(), pool_size=3, seed=99, **options)
+    rest = _gan(**options, decay_epochs=4, seed=99)
     rest.load_state_dict(copy.deepcopy(half.state_dict()))
-    for n in range(3, 6):
+    for n in range(3 if not longer else 1, 6):
         rest(_batch(n))
         rest.end_epoch()
     for name, tensor in whole.shipped.state_dict().items():
         assert torch.equal(tensor, rest.shipped.state_dict()[name])
-    for name, tensor in whole.discriminators.state_dict().items():
-        assert torch.equal(tensor, rest.discriminators.state_dict()[name])
-
-
-def test_one_setting_chooses_the_paired_mode():
-    networks = dict(
-        zip(
-            ("mr_to_ct", "ct_to_mr", "ct_discriminator", "mr_discriminator"),
-            (Affine(1.0, 0.0), Affine(1.0, 0.0), Mean(1.0), Mean(1.0)),
-            strict=True,
-        )
-    )
-    assert isinstance(translation_step(paired=True, **networks), PairedTranslation)
-    assert isinstance(translation_step(paired=False, **networks), CycleGan)
+    for name, tensor in whole.discriminators.networks.state_dict().items():
+        assert torch.equal(tensor, rest.discriminators.networks.state_dict()[name])
 
 
 def test_unknown_structure_loss_is_named():
     with pytest.raises(SettingError, match="mutual"):
-        _gan(structure="mutual")
+        structure_loss("mutual")
+
+
+def test_a_loss_that_is_weighted_but_not_given_is_named():
+    gan = _gan()
+    with pytest.raises(SettingError, match="'structure' has a weight"):
+        CycleGan(gan.generators, gan.discriminators, {"adversarial": None}, {"structure": 1.0})
+    with pytest.raises(SettingError, match="no loss 'cylce'"):
+        CycleGan(gan.generators, gan.discriminators, {}, {"cylce": 1.0})

@@ -19,7 +19,7 @@ from medical_gans.evaluation.lesion_features import (
 from medical_gans.evaluation.lesion_methods import LesionMethod, Member
 from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.io.volumes import save_volume
-from medical_gans.networks.taps import FeatureTaps
+from medical_gans.networks import FeatureTaps
 from medical_gans.transforms.sequences import read_sequence_case
 
 

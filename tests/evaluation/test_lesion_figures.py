@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medical_gans.evaluation.lesion_figures import DEFINITIONS, Bootstrap, Scores, lost_words
-from medical_gans.evaluation.lesion_tables import comparison_table
+from medical_gans.evaluation.lesion_results import comparison_table
 
 
 def scores(**dice: list[list[float]]) -> Scores:

@@ -13,14 +13,21 @@ import torch
 from torch import nn
 
 from medical_gans.errors import InputError, OutputError, SettingError
-from medical_gans.evaluation.lesion_methods import Member, load_member, parse_methods
-from medical_gans.evaluation.lesion_patients import image_hashes, patient_roles, role_notes
+from medical_gans.evaluation.lesion_methods import (
+    Member,
+    chosen,
+    image_hashes,
+    load_member,
+    parse_methods,
+    patient_roles,
+    role_notes,
+)
 from medical_gans.evaluation.lesions import LesionEvaluation
 from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.io.volumes import save_volume
 from medical_gans.metrics.segmentation import segmentation_metrics
-from medical_gans.training.checkpoints import WeightsCard, save_weights
 from medical_gans.transforms.sequences import read_sequence_case
+from medical_gans.weights import WeightsCard, build_network, save_weights
 
 SHAPE = (20, 22, 16)
 AFFINE = np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -88,7 +95,7 @@ def segmentation(network: nn.Module, spacing: object, patch_size: object):
     def segment(volume):
         with torch.no_grad():
             probabilities = network(torch.from_numpy(volume.image)[None])[0].softmax(0).numpy()
-        return volume.to_source_grid(probabilities)
+        return SimpleNamespace(label=volume.to_source_grid(probabilities).argmax(0).astype(np.uint8))
 
     return segment
 
@@ -195,7 +202,7 @@ def test_patients_can_be_left_out_and_it_is_said(patients, capsys):
 def test_patients_seen_in_adaptation_are_named_and_the_others_have_a_table_of_their_own(patients, capsys, monkeypatch):
     weights = patients.parent / "swi.pt"
     save_weights(weights, Brighter())
-    card = SimpleNamespace(adaptation_patients=["ann"], network={}, classes=())
+    card = SimpleNamespace(adaptation_patients=["ann"], network_def={}, classes=())
     monkeypatch.setattr(WeightsCard, "of", lambda file: card)
     evaluation(patients, {"adapted": str(weights)}).run()
     printed = capsys.readouterr().out
@@ -229,7 +236,9 @@ def test_roles_nobody_told_are_not_known():
             r"labels \[4\]",
         ),
         (
-            lambda target, made: save_volume(target / "bob" / "lesion.nii.gz", LESIONS["bob"], AFFINE + np.eye(4, k=3)),
+            lambda target, made: save_volume(
+                target / "bob" / "lesion.nii.gz", LESIONS["bob"], AFFINE + 30 * np.eye(4, k=3)
+            ),
             "different grids",
         ),
         (lambda target, made: (made / "cid" / "lesions.nii.gz").unlink(), "needs one label map for the case cid"),
@@ -274,10 +283,18 @@ def test_the_same_file_for_two_methods_is_refused_even_under_another_name(tmp_pa
     assert names == ["source_only", "dropped_channel"]
 
 
-@pytest.mark.parametrize("compare", [None, {}, "a.pt"])
+@pytest.mark.parametrize("compare", [None, {}, ""])
 def test_nothing_to_compare_is_refused_with_an_example(compare):
-    with pytest.raises(SettingError, match=r"compare names no method.*source_only"):
+    with pytest.raises(SettingError, match=r"weights names no method.*source_only"):
         parse_methods(compare, CHANNELS)
+
+
+def test_one_file_is_a_method_and_the_former_name_still_works(tmp_path, caplog):
+    save_weights(tmp_path / "a.pt", Brighter())
+    (method,) = parse_methods(str(tmp_path / "a.pt"), CHANNELS)
+    assert (method.name, method.files) == ("adapted", (tmp_path / "a.pt",))
+    assert chosen("a.pt", None) == "a.pt" and not caplog.text
+    assert chosen("a.pt", {"oracle": "b.pt"}) == {"oracle": "b.pt"} and "compare is called weights" in caplog.text
 
 
 def test_what_compare_does_not_know_is_refused(tmp_path):
@@ -290,7 +307,7 @@ def test_what_compare_does_not_know_is_refused(tmp_path):
 def test_weights_of_other_classes_are_refused(patients):
     weights = patients.parent / "swi.pt"
     save_weights(weights, Brighter())
-    WeightsCard([None] * 3, network={"out_channels": 4}).save(weights)
+    WeightsCard([None] * 3, network_def={"_target_": "torch.nn.Conv3d", "out_channels": 4}).save(weights)
     with pytest.raises(SettingError, match="knows 4 classes, and num_classes is 2"):
         evaluation(patients, {"adapted": str(weights)})
 
@@ -298,31 +315,31 @@ def test_weights_of_other_classes_are_refused(patients):
 @pytest.fixture
 def trained(tmp_path):
     """Weights of a tiny network with their card."""
-    from medical_gans.networks import segmentation_network
-
-    arguments = {
-        "name": "UNet",
-        "in_channels": 2,
-        "out_channels": 2,
-        "options": {"channels": [4, 8], "strides": [2], "norm": "instance"},
+    network_def = {
+        "_target_": "monai.networks.nets.UNet",
+        **{"spatial_dims": 3, "in_channels": 2, "out_channels": 2},
+        **{"channels": [4, 8], "strides": [2], "norm": "instance"},
     }
     files = []
     for seed in range(2):
         torch.manual_seed(seed)
         files.append(tmp_path / f"network{seed}.pt")
-        save_weights(files[-1], segmentation_network(**arguments))
-        WeightsCard([2.0, 2.0, 3.0], network=arguments, channels=CHANNELS).save(files[-1])
+        save_weights(files[-1], build_network(network_def))
+        WeightsCard([2.0, 2.0, 3.0], network_def=network_def, channels=CHANNELS).save(files[-1])
     return files
 
 
 def test_weights_are_judged_at_the_window_they_were_trained_at(trained, tmp_path):
+    from monai.inferers import SlidingWindowInferer
+
     from medical_gans.inference.lesions import LesionSegmentation, load_segmenter
 
     card = WeightsCard.of(trained[0])
     dataclasses.replace(card, patch_size=[24, 16, 16]).save(trained[0])
     method = parse_methods({"adapted": [str(file) for file in trained]}, CHANNELS)[0]
     load = functools.partial(load_segmenter, torch.nn.Identity())
-    windows = [load_member(method, file, load, LesionSegmentation).segment.roi_size for file in trained]
+    segmentation = functools.partial(LesionSegmentation, inferer=SlidingWindowInferer(None))
+    windows = [load_member(method, file, load, segmentation).segment.inferer.roi_size for file in trained]
     assert windows == [(24, 16, 16), (48, 48, 48)]
 
 
@@ -339,7 +356,7 @@ def test_the_command_compares_weights_and_draws_both_feature_spaces(patients, tr
     words = {
         "dataset_dir": patients,
         "output_dir": out,
-        "compare": f"{{'source_only': '{trained[0]}', 'adapted': '{trained[1]}'}}",
+        "weights": f"{{'source_only': '{trained[0]}', 'adapted': '{trained[1]}'}}",
         "channels": "[T1, SWI]",
         "source_dir": source,
         "source_channels": "[T1, GRE]",

@@ -141,10 +141,11 @@ def test_constant_images_are_refused(tmp_path, value):
 @pytest.mark.parametrize("value", [0.0, -2.0, np.nan, np.inf])
 @pytest.mark.parametrize("axis", [0, 2])
 def test_spacings_that_are_not_positive_are_refused(tmp_path, array, value, axis):
-    """Behind a sound sform too: nibabel would repair them to 1 mm without stopping."""
+    """Where no sform says what they are: nibabel would repair them to 1 mm without stopping."""
     path = tmp_path / "mr.nii"
     save(path, array)
     content = bytearray(path.read_bytes())
+    content[252:256] = np.array([1, 0], "<i2").tobytes()  # qform and sform code
     content[80 + 4 * axis : 84 + 4 * axis] = np.array(value, "<f4").tobytes()
     path.write_bytes(content)
     refused(path, "spacing of .*must be positive")

@@ -139,7 +139,7 @@ def test_a_completeness_report_that_cannot_be_written_is_an_output_error(tmp_pat
     [
         ([["a", 10, -30, 118, 6]], None, r"line 2: .*outside the CT a\.nii\.gz.*LPS.*RAS"),
         ([["gone", 0, 0, 0, 6]], None, "None of 1 nodules could be read.*no such series"),
-        ([["a", "x", 0, 0, 6]], None, "line 2: coordinates and malignancy must be numbers"),
+        ([["a", "x", 0, 0, 6]], None, r"line 2: coordX is .x., which is no number"),
         ([["a", "nan", 0, 0, 6]], None, "not finite"),
         ([["a", 10, -30, -118, 7]], "seriesuid,coordX,coordY,coordZ,malignancy", "malignancy is 7, out of range"),
         ([], None, "no nodules"),

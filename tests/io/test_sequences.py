@@ -210,6 +210,27 @@ def test_a_label_of_another_grid_or_with_fractions_is_refused(tmp_path):
         read_sequence_case(case, ["FLAIR"])
 
 
+def test_a_label_and_a_mask_drawn_on_another_sequence_are_brought_over_and_it_is_said(tmp_path):
+    """Drawn on a grid twice as fine: the class at the centre of each voxel, and no new values."""
+    write_case(tmp_path / "anna", ["T1"], label=False)
+    lesion = np.zeros(tuple(2 * n for n in SHAPE), np.uint8)
+    lesion[16:24, 20:30, 12:20] = 2
+    affine = np.diag([0.5, 0.5, 0.5, 1.0])
+    affine[:3, 3] = -0.25
+    save_volume(tmp_path / "anna" / "lesion.nii.gz", lesion, affine)
+    save_volume(tmp_path / "anna" / "mask.nii.gz", np.ones(lesion.shape, np.uint8), affine)
+    (case,) = find_sequence_cases(tmp_path, ["T1"], label="lesion", mask="mask")
+    volume = read_sequence_case(case, ["T1"])
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[8:12, 10:15, 6:10] = 2
+    assert np.array_equal(volume.source_label, expected) and np.array_equal(volume.label, expected)
+    assert volume.foreground.all()
+    assert volume.notes == (
+        "The label map lies on another grid than T1 and was brought to it by nearest neighbours.",
+        "The mask lies on another grid than T1 and was brought to it by nearest neighbours.",
+    )
+
+
 def test_a_case_without_any_lesion_is_allowed(tmp_path):
     write_case(tmp_path / "anna", ["FLAIR"], label=False)
     save_volume(tmp_path / "anna" / "lesion.nii.gz", np.zeros(SHAPE, np.uint8), np.eye(4))

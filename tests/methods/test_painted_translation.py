@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from medical_gans.methods.cyclegan import PaintedTranslation
+from medical_gans.methods.painted import PaintedTranslation
 from medical_gans.networks import BoneGenerator, ResnetGenerator
 from medical_gans.training.player import Player
 from medical_gans.training.schedules import FlatThenLinear

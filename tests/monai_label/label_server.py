@@ -19,7 +19,7 @@ from dicom_images import dicom_slice
 
 from medical_gans.io import save_volume
 from medical_gans.io.nodules import save_patch
-from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.weights import WeightsCard, build_network, save_weights
 
 APP = Path(__file__).resolve().parents[2] / "bundle" / "monai_label"
 CHANNELS = ["FLAIR"]
@@ -75,14 +75,15 @@ def copy_app(folder: Path, lesion_weights: bool = True) -> Path:
 
 
 def write_segmenter(folder: Path) -> None:
-    from medical_gans.networks import segmentation_network
-
-    options = {"channels": [4, 8], "strides": [2], "num_res_units": 1, "norm": "instance"}
-    network = {"name": "UNet", "in_channels": 1, "out_channels": 2, "options": options}
+    network_def = {
+        "_target_": "monai.networks.nets.UNet",
+        **{"spatial_dims": 3, "in_channels": 1, "out_channels": 2},
+        **{"channels": [4, 8], "strides": [2], "num_res_units": 1, "norm": "instance"},
+    }
     torch.manual_seed(0)
     folder.mkdir()
-    save_weights(folder / "brain_lesion.pt", segmentation_network(**network))
-    card = WeightsCard([None] * 3, network=network, classes=["background", "lesion"], channels=CHANNELS)
+    save_weights(folder / "brain_lesion.pt", build_network(network_def))
+    card = WeightsCard([None] * 3, network_def=network_def, classes=["background", "lesion"], channels=CHANNELS)
     card.save(folder / "brain_lesion.pt")
 
 

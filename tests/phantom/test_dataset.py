@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
 from medical_gans.errors import OutputError, SettingError
 from medical_gans.io.cases import find_cases, find_training_cases
+from medical_gans.io.volumes import read_volume
 from medical_gans.phantom import write_dataset
 
 
@@ -84,3 +86,17 @@ def test_folder_that_holds_something_is_left_alone(tmp_path):
     with pytest.raises(OutputError, match="not empty"):
         write_dataset(tmp_path, patients=1, spacing=20)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_dicom_layout_holds_the_same_mr_as_a_series(paired, tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    folder = write_dataset(tmp_path / "series", patients=1, layout="dicom", spacing=8, seed=3) / "head_000"
+    nifti = nib.load(paired / "head_000" / "mr.nii.gz")
+    volume = highdicom.get_volume_from_series([pydicom.dcmread(path) for path in folder.iterdir()])
+    seen = volume.to_patient_orientation("RAS")
+    np.testing.assert_array_equal(np.rint(seen.array), np.asarray(nifti.dataobj))
+    np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ seen.affine, nifti.affine, atol=1e-4)
+    ours = read_volume(folder)
+    np.testing.assert_array_equal(
+        nib.as_closest_canonical(nib.Nifti1Image(ours.array, ours.affine)).get_fdata(), np.asarray(nifti.dataobj)
+    )

@@ -191,16 +191,16 @@ def test_an_mr_is_translated_where_no_synthetic_ct_is_given(dataset, scanned):
     ct, affine = scanned
     save_volume(dataset / "anna" / "mr.nii.gz", np.clip(ct + 1000, 0, 1100), affine)
     trained = type("Trained", (), {"generators": [None], "spacing": (1, 1, None), "plane": "axial"})
-    asked = {}
+    asked = []
 
-    def synthesis(generators, **settings):
-        asked.update(settings)
+    def synthesis(generators):
+        asked.append(generators)
         return lambda mr: type("Made", (), {"hounsfield": mr.array - 1000})
 
     sources = DoseSources(load_generators=lambda: trained, synthesis=synthesis)
     cases = {case.name: case for case in find_cases(dataset, ["ct"])}
     made = sources.read_synthetic(cases["anna"])
-    assert asked == {"spacing": (1, 1, None), "planes": ["axial"]}
+    assert asked == [[None]]
     assert made.array.max() == 100 and np.array_equal(made.affine, affine)
     with pytest.raises(SettingError, match="no synthetic CT of bert"):
         sources.read_synthetic(cases["bert"])

@@ -10,6 +10,8 @@ import pydicom
 import pytest
 import torch
 from dicom_images import dicom_slice
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import GaussianSmoothd
 from torch import nn
 
 from medical_gans.cli import command as cli
@@ -25,16 +27,15 @@ from medical_gans.inference.lesions import pictures as lesion_pictures
 from medical_gans.io import read_volume, save_volume
 from medical_gans.io.dicom.masks import read_dicom_structure
 from medical_gans.io.sequence_cases import find_sequence_cases
-from medical_gans.networks import segmentation_network
-from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.transforms.sequences import usual_preprocessing
+from medical_gans.weights import WeightsCard, build_network, save_weights
 
 SHAPE = (24, 28, 16)
 OBLIQUE = np.array([[0.3, 0, 2.9, -20], [1.9, 0.1, -0.4, -30], [0.1, -2.4, 0.1, 60], [0, 0, 0, 1]])
 NETWORK = {
-    "name": "UNet",
-    "in_channels": 1,
-    "out_channels": 2,
-    "options": {"channels": [4, 8], "strides": [2], "num_res_units": 1, "norm": "instance"},
+    "_target_": "monai.networks.nets.UNet",
+    **{"spatial_dims": 3, "in_channels": 1, "out_channels": 2},
+    **{"channels": [4, 8], "strides": [2], "num_res_units": 1, "norm": "instance"},
 }
 
 
@@ -77,8 +78,8 @@ def dataset(tmp_path) -> Path:
 def weights(tmp_path) -> Path:
     """A tiny network with random weights and its card."""
     torch.manual_seed(0)
-    save_weights(tmp_path / "tiny.pt", segmentation_network(**NETWORK))
-    card = WeightsCard([None] * 3, network=NETWORK, classes=["background", "plaque"], channels=["FLAIR"])
+    save_weights(tmp_path / "tiny.pt", build_network(NETWORK))
+    card = WeightsCard([None] * 3, network_def=NETWORK, classes=["background", "plaque"], channels=["FLAIR"])
     card.save(tmp_path / "tiny.pt")
     return tmp_path / "tiny.pt"
 
@@ -97,7 +98,7 @@ def evaluator(dataset: Path, channels=("FLAIR",), network=None, spacing=None, tr
     return LesionEvaluator(
         "cpu",
         find_sequence_cases(dataset, channels, missing=missing),
-        LesionSegmentation(network, spacing=spacing, roi_size=(16, 16, 16)),
+        LesionSegmentation(network, SlidingWindowInferer((16, 16, 16), 4, 0.5, mode="gaussian"), spacing=spacing),
         trained or TrainedSegmenter(network, weights),
         dataset.parent / "out",
         channels=channels,
@@ -188,6 +189,10 @@ def test_finished_cases_are_not_done_again_unless_settings_change(dataset, monke
     assert len(seen) == 3
     evaluator(dataset, min_volume_ml=0.01).run()
     assert len(seen) == 6
+    more = usual_preprocessing(["FLAIR"])
+    more.transforms = (*more.transforms, GaussianSmoothd("image", sigma=0.1))
+    evaluator(dataset, min_volume_ml=0.01, preprocessing=more).run()
+    assert len(seen) == 9
 
 
 def test_a_bad_case_is_named_and_the_others_are_done(dataset):
@@ -293,8 +298,10 @@ def test_sequences_that_cannot_be_right_are_refused(tmp_path, channels, said):
 
 def test_a_card_of_another_workflow_is_refused(tmp_path):
     save_weights(tmp_path / "other.pt", Bright())
-    WeightsCard([1.0] * 3, network={"width": 4}).save(tmp_path / "other.pt")
-    with pytest.raises(InputError, match="another kind of network"):
+    WeightsCard([1.0] * 3, network_def={"_target_": "medical_gans.networks.ResnetGenerator", "width": 4}).save(
+        tmp_path / "other.pt"
+    )
+    with pytest.raises(UserError, match=r"card of other\.pt|do not fit the network"):
         load_segmenter(Bright(), tmp_path / "other.pt", ["FLAIR"])
 
 

@@ -25,7 +25,7 @@ from medical_gans.errors import InputError
 from medical_gans.io.formats import holds_dicom_images
 from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.io.writing import whole_file
-from medical_gans.training.checkpoints import WeightsCard
+from medical_gans.weights import WeightsCard
 
 _WEIGHTS = "brain_lesion.pt"
 
@@ -136,13 +136,12 @@ class BrainLesionTraining(TrainTask):
         """Settings that go on from the weights there are."""
         weights = find_weights(self.model_dir, _WEIGHTS) if pretrained else None
         card = WeightsCard.of(weights) if weights is not None else None
-        if weights is None or card is None or not card.network:
+        if weights is None or card is None or not card.network_def:
             return {}
         spacing = list(card.spacing) if any(card.spacing) else None
         start: dict[str, Any] = {"initial_weights": str(weights), "spacing": spacing}
         start |= {"channels": list(card.channels), "class_names": list(card.classes)}
-        start |= {"network": card.network["name"], "num_classes": card.network["out_channels"]}
-        return {**start, "network_options": dict(card.network["options"])}
+        return {**start, "num_classes": len(card.classes), "network_def": dict(card.network_def)}
 
     def _publish(self, run: Path) -> None:
         """The card first: weights are never seen without it."""

@@ -158,9 +158,9 @@ def check_mr(image: Path, series_uid: str | None = None) -> None:
     """
     if not may_hold_dicom(image):
         return
-    for series in list_series(image):
-        if series_uid in (None, series.uid) and series.modality not in ("", "MR"):
-            raise InputError(f"{image.name} is {series.modality}, but an MR is needed. Choose the MR series.")
+    modalities = [series.modality for series in list_series(image) if series_uid in (None, series.uid)]
+    if modalities and not {"", "?", "MR"} & set(modalities):
+        raise InputError(f"{image.name} is {modalities[0]}, but an MR is needed. Choose the MR series.")
 
 
 def only_record(output: Path) -> dict[str, Any]:

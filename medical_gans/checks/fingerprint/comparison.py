@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from medical_gans.checks.fingerprint.measurement import Measurement, is_ct_without_intercept, lowest_percentile, measure
+from medical_gans.checks.fingerprint.measurement import Measurement, measure
 from medical_gans.checks.fingerprint.tolerance import Contrast, Spread
 from medical_gans.errors import InputError
+from medical_gans.transforms.modality import HOUNSFIELD_BELOW, is_ct_without_intercept, lowest_percentile
 
-_HOUNSFIELD_BELOW = -300.0
 _EMPTY_FRACTION = 0.01
 _SATURATED_FRACTION = 0.05
 _SPACINGS = ("spacing_1", "spacing_2", "spacing_3")
@@ -143,13 +143,13 @@ class Fingerprint:
         if modality is not None and modality != self.modality:
             return [f"The file says that it is {modality}, {need}. Choose the {self.modality} series."]
         lowest = lowest_percentile(array)
-        if self.modality == "CT" and lowest > _HOUNSFIELD_BELOW:
+        if self.modality == "CT" and lowest > HOUNSFIELD_BELOW:
             return [
                 f"The values do not look like Hounsfield units (99 % lie above {lowest:.0f}, where a CT "
                 f"shows air at -1000), {need}. Choose the CT series, and check that its rescale intercept "
                 "was applied."
             ]
-        if self.modality == "MR" and lowest < _HOUNSFIELD_BELOW:
+        if self.modality == "MR" and lowest < HOUNSFIELD_BELOW:
             return [
                 f"The values look like the Hounsfield units of a CT (1 % lie below {lowest:.0f}, like air), "
                 f"{need}. Choose the MR series."

@@ -16,8 +16,6 @@ _MOST_VOXELS = 2_000_000
 _SCALP_MM = (3.0, 8.0)
 _BRAIN_MM = (12.0, 20.0)
 _FEWEST_VOXELS = 50
-_SHIFTED_WATER = (874, 1274)
-_SHIFTED_GAP = (150, 800)
 
 
 @dataclass(frozen=True)
@@ -78,30 +76,6 @@ def measure(array: np.ndarray, spacing: Sequence[float], modality: str) -> Measu
         quantiles=tuple(float(q) for q in np.quantile(unit[body], QUANTILE_LEVELS)),
         saturated=float(np.mean(inside == inside.max())),
     )
-
-
-def lowest_percentile(array: np.ndarray) -> float:
-    """1st percentile of the stored values, from a sample."""
-    return float(np.percentile(_sample(array), 1))
-
-
-def is_ct_without_intercept(array: np.ndarray) -> bool:
-    """Whether the values look like HU + 1024: most tissue near water, little between that and air.
-
-    Of the tissue of 32 CT shifted so, 58 to 97 % lay around water and 1 to 25 % in the gap; of that of 39 MR
-    in scanner units at most 47 % around water, and 47 % or more in the gap where there was any.
-    """
-    values = _sample(array)
-    tissue = values[values > _SHIFTED_GAP[0]]
-    if tissue.size == 0:
-        return False
-    around_water = np.mean((tissue > _SHIFTED_WATER[0]) & (tissue < _SHIFTED_WATER[1]))
-    return bool(around_water > 0.5 and np.mean(tissue < _SHIFTED_GAP[1]) < 0.35)
-
-
-def _sample(array: np.ndarray) -> np.ndarray:
-    step = max(1, round((array.size / _MOST_VOXELS) ** (1 / 3)))
-    return array[::step, ::step, ::step]
 
 
 def _border(body: np.ndarray) -> float:

@@ -36,6 +36,13 @@ _CAPTION = (
     "Where the synthetic CT looks unlike real CT to the critic: red below its limit, blue above. Position of each "
     "slice, and the share of its patches below the limit. It was trained on damaged real CT: other faults it may miss."
 )
+_FEW = 3  # red checks that are each told on their own
+_CAUSES = {
+    "slices of the MR": "the MR is unlike those of training: another sequence or part of the body, or values that were "
+    "normalised before.",
+    "field of view": "the MR shows another part of the body, or only a piece of it.",
+}
+_NO_CT = "these weights do not make a CT of this MR: they are of another site, or were not trained to their end."
 _CUT_CM2 = (2.0, 20.0)
 _SPREAD_HU = (40.0, 80.0)
 _UNLIKE_SLICES = (0.15, 0.5)  # share of slices beyond the distance that 5 % of the training slices exceed
@@ -73,8 +80,15 @@ class Verdict:
         return {"realism": (partial(realism_sheet, self.realism, self.patch_score), _CAPTION)}
 
     def warnings(self) -> list[str]:
-        """A sentence for each check that is amber or red."""
-        return [check.sentence() for check in self.checks if check.light in (AMBER, RED)]
+        """A sentence for each check that is amber or red; where many are red, one with the likeliest cause of all."""
+        red = [check.name for check in self.checks if check.light == RED]
+        if len(red) <= _FEW:
+            return [check.sentence() for check in self.checks if check.light in (AMBER, RED)]
+        cause = next((words for name, words in _CAUSES.items() if name in red), _NO_CT)
+        return [
+            f"{len(red)} of {len(self.checks)} checks are red ({', '.join(red)}). The likeliest cause: {cause} Do not "
+            "use this synthetic CT; the table in the report has each check."
+        ]
 
 
 class QualityGate:

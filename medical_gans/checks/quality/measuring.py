@@ -49,7 +49,7 @@ def measure_limits(
     slices, voids, cuts, scores = [], [], [], []
     for case in cases:
         if case.ct is not None:
-            ct, spacing = _canonical(read_volume(case.ct))
+            ct, spacing = _canonical(read_volume(case.ct, modality="CT"))
             body = body_mask(ct, spacing, "CT")
             ct = ndimage.median_filter(ct, (denoise, denoise, 1)) if denoise else ct
             if case.mask is not None:
@@ -58,7 +58,7 @@ def measure_limits(
             if critic is not None:
                 scores.append(critic(ct, body, spacing).scores)
         if case.mr is not None:
-            mr, spacing = _canonical(read_volume(case.mr))
+            mr, spacing = _canonical(read_volume(case.mr, modality="MR"))
             body = body_mask(mr, spacing, "MR")
             slices.append(slice_quantiles(mr, body)[1])
             voids.append(largest_void(mr, body, spacing))

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medical_gans.networks.patch_discriminator import patch_discriminator
-from medical_gans.training.checkpoints import WeightsCard, load_weights
 from medical_gans.transforms import AIR_HU, hounsfield_to_unit, resize_in_plane
+from medical_gans.weights import WeightsCard, load_network
 
 _LEAST_BODY = 0.5  # of the voxels around the middle of a patch
 
@@ -60,9 +59,7 @@ class RealismCritic:
         Raises:
             InputError: the file or its card is missing or damaged.
         """
-        card = WeightsCard.of(weights)
-        arguments = dict(card.network) if card is not None else {}
-        network = load_weights(patch_discriminator(**arguments), weights)
+        network, card = load_network(weights), WeightsCard.of(weights)
         return cls(network, card.spacing[:2] if card is not None else (None, None))
 
     @torch.no_grad()

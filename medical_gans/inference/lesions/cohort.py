@@ -11,12 +11,12 @@ import torch
 from medical_gans.inference.cohort import CohortEvaluator, Progress
 from medical_gans.inference.lesions.dicom_output import LesionDicom
 from medical_gans.inference.lesions.one_case import TABLE, LesionCase
-from medical_gans.inference.lesions.predictor import LesionSegmentation
-from medical_gans.inference.lesions.weights import TrainedSegmenter
+from medical_gans.inference.lesions.segmentation import LesionSegmentation, TrainedSegmenter
 from medical_gans.io import whole_file
 from medical_gans.io.ownership import Source
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.report import Manifest, case_records
+from medical_gans.transforms.sequences import Preprocessing
 
 
 class LesionEvaluator(CohortEvaluator):
@@ -41,6 +41,7 @@ class LesionEvaluator(CohortEvaluator):
         strict: refuse a case that differs from the training images instead of warning.
         dataset_dir: data set that the cases were found in.
         dicom: what is written as DICOM.
+        preprocessing: from files to sequences; None takes that of the shipped configs.
         seed: for the manifest.
     """
 
@@ -59,6 +60,7 @@ class LesionEvaluator(CohortEvaluator):
         strict: bool = False,
         dataset_dir: str | Path = ".",
         dicom: LesionDicom | None = None,
+        preprocessing: Preprocessing | None = None,
         seed: int | None = None,
     ) -> None:
         dicom = dicom or LesionDicom()
@@ -95,6 +97,7 @@ class LesionEvaluator(CohortEvaluator):
             strict,
             dataset_dir,
             dicom,
+            preprocessing,
         )
 
     def is_finished(self, case: SequenceCase) -> bool:

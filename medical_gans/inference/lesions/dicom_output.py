@@ -42,10 +42,8 @@ class LesionDicom:
             raise InputError(
                 f"write_dicom is true, but {source.source} is no DICOM series to take patient and study from."
             )
-        if self.write and source.headers:
-            from medical_gans.io.dicom.attributes import check_source
-
-            check_source(source.headers)
+        if self.write is True and (reason := _why_untied(source)):
+            raise InputError(f"{reason} Export it from its source again, or set write_dicom to false for NIfTI.")
 
     def save(self, folder: Path, label: np.ndarray, classes: Sequence[str], source: Volume) -> list[str]:
         """Write ``<folder>/dicom`` where it is wanted; return sentences on what one should know about it.
@@ -61,6 +59,8 @@ class LesionDicom:
         """
         if not self.write or not source.headers:
             return []
+        if reason := _why_untied(source):
+            return [f"{reason} Only NIfTI was written."]
         names = {int(v): classes[v] if v < len(classes) else f"class {v}" for v in np.unique(label) if v}
         if not names:
             return ["No DICOM objects were written, since there is nothing to outline."]
@@ -83,3 +83,9 @@ class LesionDicom:
                 "axial slices may lose them: use the SEG or the NIfTI file there."
             )
         return notes
+
+
+def _why_untied(source: Volume) -> str | None:
+    from medical_gans.io.dicom.attributes import NEEDED_TO_REFER, why_untied
+
+    return why_untied(source.headers, NEEDED_TO_REFER) if source.headers else None

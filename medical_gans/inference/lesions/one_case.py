@@ -16,8 +16,8 @@ from medical_gans.inference.cohort import Progress, is_made_from, made_from, tim
 from medical_gans.inference.lesions.dicom_output import LesionDicom
 from medical_gans.inference.lesions.lesions import COLUMNS, larger_lesions, lesion_table
 from medical_gans.inference.lesions.pictures import CAPTIONS, LesionPictures
-from medical_gans.inference.lesions.predictor import LesionSegmentation, label_map
-from medical_gans.inference.lesions.weights import TrainedSegmenter
+from medical_gans.inference.lesions.segmentation import LesionSegmentation, TrainedSegmenter
+from medical_gans.inference.recipe import recipe
 from medical_gans.io import list_series, save_volume
 from medical_gans.io.formats import may_hold_dicom
 from medical_gans.io.ownership import Origin, Source, source
@@ -25,7 +25,7 @@ from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.writing import whole_folder
 from medical_gans.report import input_hashes, write_record
 from medical_gans.report.cases import CASES_FOLDER
-from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
+from medical_gans.transforms.sequences import Preprocessing, SequenceVolume, read_sequence_case
 
 RUN = "brain_lesion inference"
 LABELS = "lesions.nii.gz"
@@ -51,6 +51,7 @@ class LesionCase:
         strict: refuse a case that differs from the training images instead of warning.
         dataset_dir: folder that names of inputs are relative to.
         dicom: what is written as DICOM.
+        preprocessing: from files to sequences; None takes that of the shipped configs.
     """
 
     segmentation: LesionSegmentation
@@ -63,6 +64,7 @@ class LesionCase:
     strict: bool = False
     dataset_dir: str | Path = "."
     dicom: LesionDicom = field(default_factory=LesionDicom)
+    preprocessing: Preprocessing | None = None
 
     def is_finished(self, case: SequenceCase) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
@@ -86,14 +88,17 @@ class LesionCase:
         seconds: dict[str, float] = {}
         with timed(seconds, "read"):
             self._check_names(case)
-            volume = read_sequence_case(case, self.channels, spacing=self.segmentation.spacing)
+            volume = self._read(case)
             self.dicom.check(volume.source)
             inputs = self._inputs(case)
         with timed(seconds, "compare"):
-            warnings = [*volume.source.repairs, *volume.notes, *self.trained.notes, *self._compare(case, volume)]
+            warnings = [*volume.source.notes, *volume.notes, *self.trained.notes, *self._compare(case, volume)]
         with timed(seconds, "segmentation"):
-            probability = self.segmentation(volume, on_progress)
-            label = larger_lesions(label_map(probability), volume.source.affine, self.min_volume_ml)
+            found = self.segmentation(volume, on_progress)
+            probability, label = (
+                found.probability,
+                larger_lesions(found.label, volume.source.affine, self.min_volume_ml),
+            )
         with timed(seconds, "table"):
             rows = lesion_table(
                 label,
@@ -129,6 +134,12 @@ class LesionCase:
             )
         return warnings
 
+    def _read(self, case: SequenceCase) -> SequenceVolume:
+        spacing = self.segmentation.spacing
+        return read_sequence_case(
+            case, self.channels, preprocessing=self.preprocessing, spacing=spacing, strict=self.strict
+        )
+
     def _check_names(self, case: SequenceCase) -> None:
         """Refuse DICOM whose own description says that it is another sequence."""
         names = dict.fromkeys([*self.channels, *self.trained.sequences])
@@ -136,6 +147,8 @@ class LesionCase:
             if path is None or not may_hold_dicom(path):
                 continue
             for series in list_series(path):
+                if series.modality != "MR":
+                    continue  # passed over by the intake
                 others = [name for name in names if name != channel and _says(series.description, name)]
                 if others and not _says(series.description, channel):
                     raise InputError(
@@ -195,6 +208,7 @@ class LesionCase:
     def _made_from(self, case: SequenceCase, inputs: Mapping[str, str] | None = None) -> dict[str, Any]:
         settings = {
             **self.segmentation.decisive_settings,
+            "preprocessing": recipe(self.preprocessing),
             "channels": list(self.channels),
             "missing": [name for name, path in zip(self.channels, case.channels, strict=True) if path is None],
             "probabilities": self.probabilities,

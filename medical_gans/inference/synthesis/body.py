@@ -1,4 +1,7 @@
-"""Where the patient is in an MR: what the network has to look at, and what is air for certain."""
+"""Where the patient is: in an MR, what the network has to look at and what is air for certain; in a CT, its outline.
+
+The outline is found slice by slice from runs: a line of a slice is a few of them, where it is hundreds of pixels.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
-from medical_gans.transforms import body_mask, mr_reference_intensity
-
-Part = tuple[slice, ...]
-"""First and last voxel of a part of a volume, per axis."""
+from medical_gans.transforms import body_mask
+from medical_gans.transforms.grid import Part
 
 _GRID_MM = 2.0
 _AROUND_MM = 8.0  # skin, ears and hair are dark in some sequences: only what is further off becomes air
@@ -31,26 +34,22 @@ class BodyRegion:
         inside: boolean, every `steps`-th voxel of the volume.
         steps: voxels of the volume per voxel of `inside`, per axis.
         box: part of the volume that holds the region and some air around it.
-        reference: MR intensity that `transforms.normalise_mr` takes as unit.
     """
 
     inside: np.ndarray
     steps: tuple[int, ...]
     box: Part
-    reference: float
 
     @classmethod
     def find(cls, mr: np.ndarray, spacing: Sequence[float]) -> BodyRegion | None:
-        """Region of an MR ``(x, y, z)``, voxels in mm; None when nothing stands out from air."""
-        mask = body_mask(mr, spacing)
-        if not mask.any():
-            return None
-        reference = mr_reference_intensity(mr, mask)
+        """Region of an MR ``(x, y, z)`` in [-1, 1], -1 being air, voxels in mm; None when nothing stands out."""
         steps = tuple(max(1, round(_GRID_MM / edge)) for edge in spacing)
-        coarse = tuple(slice(None, None, step) for step in steps)
-        inside = np.ascontiguousarray(mask[coarse])
+        coarse = mr[tuple(slice(None, None, step) for step in steps)] + 1.0
+        inside = body_mask(coarse, [step * edge for step, edge in zip(steps, spacing, strict=True)])
+        if not inside.any():
+            return None
         edges = [step * edge for step, edge in zip(steps, spacing, strict=True)]
-        inside = _closed(_with_faint(inside, mr[coarse], edges), edges)
+        inside = _closed(_with_faint(inside, coarse, edges), edges)
         inside = _widened(inside, edges, _AROUND_MM)
         box = []
         for axis, (step, edge, size) in enumerate(zip(steps, spacing, mr.shape, strict=True)):
@@ -58,7 +57,7 @@ class BodyRegion:
             context = round(_CONTEXT_MM / edge)
             first, end = int(filled[0]) * step - context, (int(filled[-1]) + 1) * step + context
             box.append(slice(max(0, first), min(size, end)))
-        return cls(inside, steps, tuple(box), reference)
+        return cls(inside, steps, tuple(box))
 
     def at(self, part: Part) -> np.ndarray:
         """Whether the voxels of a part of the volume lie in the widened body, boolean ``(x, y, z)``."""
@@ -97,3 +96,59 @@ def _widened(inside: np.ndarray, edges: Sequence[float], distance: float) -> np.
         around = math.ceil(distance / edge)
         inside = ndimage.maximum_filter1d(inside, 2 * around + 1, axis=axis, mode="constant")
     return inside
+
+
+_AIR_BELOW = -400  # HU
+_SPECK_MM2 = 100.0
+_AT_ONCE = 16  # slices
+
+
+def body_outline(hounsfield: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """What is denser than air, ``(i, j, k)``, by slice: holes filled, specks below 1 cm2 left out."""
+    columns, rows, slices = hounsfield.shape
+    body = np.zeros((slices, rows + 2, columns + 2), dtype=bool)  # with air around each slice
+    column, row, _ = np.linalg.norm(affine[:3, :3], axis=0)
+    for begin in range(0, slices, _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        body[part, 1:-1, 1:-1] = hounsfield[:, :, part].T > _AIR_BELOW
+        _keep_solid_islands(body[part], _SPECK_MM2 / (column * row))
+    return body[:, 1:-1, 1:-1].T
+
+
+def _keep_solid_islands(planes: np.ndarray, fewest: float) -> None:
+    """Fill what is shut off from the edge, and clear islands of fewer pixels; the edges of planes are not set."""
+    pixels, width = planes.reshape(-1), planes.shape[2]
+    steps = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    if not steps.size:
+        return
+    air = _Runs(np.concatenate([[0], steps[1::2]]), np.concatenate([steps[::2], [pixels.size]]))
+    groups = air.groups(width)
+    outside = groups == groups[0]
+    for first, end in air.chosen(~outside):
+        pixels[first:end] = True
+    solid = _Runs(air.end[outside][:-1], air.first[outside][1:])
+    groups = solid.groups(width)
+    sizes = np.bincount(groups, weights=solid.end - solid.first)
+    for first, end in solid.chosen(sizes[groups] < fewest):
+        pixels[first:end] = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Pixels from `first` up to `end` of planes laid out line by line, in rising order and apart."""
+
+    first: np.ndarray
+    end: np.ndarray
+
+    def chosen(self, which: np.ndarray) -> list[tuple[int, int]]:
+        return list(zip(self.first[which].tolist(), self.end[which].tolist(), strict=True))
+
+    def groups(self, width: int) -> np.ndarray:
+        """The number of the island that each run is part of; runs of neighbouring lines touch by an edge."""
+        below = np.searchsorted(self.end, self.first + width, side="right")
+        count = np.searchsorted(self.first, self.end + width, side="left") - below
+        ends = np.cumsum(count)
+        touched = np.arange(ends[-1]) + np.repeat(below - ends + count, count)
+        rows = np.concatenate([[0], ends])
+        graph = csr_array((np.ones(len(touched), dtype=bool), touched, rows), shape=(len(count), len(count)))
+        return np.asarray(connected_components(graph, directed=False)[1])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medical_gans.errors import InputError, OutputError, SettingError
-from medical_gans.inference.synthesis.body_outline import body_outline
+from medical_gans.inference.synthesis.body import body_outline
 from medical_gans.io import Case, Volume, read_volume
+from medical_gans.transforms.modality import with_background_at_zero
 
 if TYPE_CHECKING:
     from medical_gans.io.dicom.ct import CtSeries
@@ -28,6 +29,7 @@ class DicomOutput:
     Attributes:
         write: ``"auto"`` writes a CT series where the MR came as DICOM, True asks for one, False for none.
         repair: resample tilted stacks on intake instead of refusing them.
+        select: words of the header that choose a series, or a stack in one: ``water``, ``echo 2``, ``volume 3``.
         uid_seed: None makes new UIDs in every run; a number, the same for the same content.
         send: ``host:port`` that everything written is stored to; None keeps it here.
         calling_ae: our application entity title.
@@ -40,6 +42,7 @@ class DicomOutput:
 
     write: bool | str = "auto"
     repair: bool = False
+    select: str | None = None
     uid_seed: int | None = None
     send: str | None = None
     calling_ae: str = "MEDICAL_GANS"
@@ -48,6 +51,8 @@ class DicomOutput:
     def __post_init__(self) -> None:
         if self.write not in ("auto", True, False):
             raise SettingError(f"write_dicom is {self.write!r}; choose auto, true or false.")
+        if self.select is not None:
+            object.__setattr__(self, "select", str(self.select))
         if self.send is not None:
             from medical_gans.io.dicom.sending import check_can_send
 
@@ -63,26 +68,32 @@ class DicomOutput:
     @property
     def decisive_settings(self) -> dict[str, Any]:
         """The settings that the files depend on."""
-        return {"write_dicom": self.write, "repair": self.repair, "uid_seed": self.uid_seed}
+        return {"write_dicom": self.write, "repair": self.repair, "select": self.select, "uid_seed": self.uid_seed}
 
     def read(self, case: Case) -> Volume:
-        """The MR of a case; refused here, before any work, where the series to be written cannot be tied to it.
+        """The MR of a case; refused here, before any work, where a series is asked for that cannot be tied to it.
+
+        With ``"auto"`` it then comes without its headers, and says so.
 
         Raises:
             InputError: it cannot be used, or its headers say that it is no MR.
         """
-        mr = read_volume(case.mr_source or "", case.series_uid, self.repair)
+        mr = read_volume(case.mr_source or "", case.series_uid, self.repair, select=self.select, modality="MR")
         if mr.modality not in (None, "MR"):
             raise InputError(
                 f"{mr.source} is a {mr.modality} series by its headers, but an MR is translated. Give the MR series; "
                 "where a folder holds several, series_uid chooses one."
             )
+        mr = with_background_at_zero(mr)
         if self.write is True and not mr.headers:
             raise InputError(f"write_dicom is true, but {mr.source} is no DICOM series to take patient and study from.")
         if self.write and mr.headers:
-            from medical_gans.io.dicom.attributes import check_source
+            from medical_gans.io.dicom.attributes import check_source, why_untied
 
-            check_source(mr.headers)
+            if self.write is True:
+                check_source(mr.headers)
+            if reason := why_untied(mr.headers):
+                return replace(mr, headers=(), repairs=(*mr.repairs, f"{reason} Only NIfTI is written."))
         return mr
 
     def save(self, folder: Path, hounsfield: np.ndarray, mr: Volume) -> list[str]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as functional
+from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from medical_gans.errors import SettingError
-from medical_gans.inference.synthesis.narrow_convolution import with_narrow_convolutions
 from medical_gans.inference.synthesis.tiles import TiledGenerator
 from medical_gans.networks.resnet_generator import STRIDE
 
 _VOXELS_PER_PASS = {"cpu": 1 << 18, "cuda": 1 << 22}
 """Larger batches are no faster: on a CPU their activations fall out of the cache."""
 
+_OF_OTHERS = 32  # voxels
 _ALIVE = 3  # feature maps as large as that of the first layer which exist at the same time
 _CPU_BYTES = 2 << 30  # memory for the activations of a volume
 
@@ -32,6 +33,7 @@ class Generators:
         adjacent: channels that they take; None asks the generators.
         tile: edge of tiles in voxels; None translates whole slices, and volumes as far as the memory goes.
         amp: automatic mixed precision; acts on a GPU only.
+        inferer: applies a network to images, as those of MONAI do: ``inferer(images, network)``; None passes them on.
 
     Attributes:
         adjacent: channels that they take.
@@ -49,6 +51,7 @@ class Generators:
         adjacent: int | None = None,
         tile: int | None = None,
         amp: bool = False,
+        inferer: Callable[..., Tensor] | None = None,
     ) -> None:
         if not generators:
             raise SettingError("There is no generator. Give at least one weights file.")
@@ -66,6 +69,8 @@ class Generators:
         self.dimensions = 3 if isinstance(first, nn.Conv3d) else 2
         self.width = first.out_channels if first is not None else 1
         self.amp = amp and device.type == "cuda"
+        self.inferer = inferer or SimpleInferer()
+        self.stride = max(_stride(generator) for generator in generators)
         self.seconds = 0.0
         self.networks = [copy.deepcopy(g).eval().requires_grad_(False).to(device) for g in generators]
         if self.dimensions == 2:
@@ -75,7 +80,7 @@ class Generators:
                 # Convolutions of these widths run a third faster on a CPU when channels lie together.
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tile = tile
-        self._tiled = [TiledGenerator(n, tile, self._stride(n)) for n in self.networks] if tile else None
+        self._tiled = [TiledGenerator(n, tile, self.stride) for n in self.networks] if tile else None
 
     def __len__(self) -> int:
         return len(self.networks)
@@ -87,8 +92,7 @@ class Generators:
     def translate(self, number: int, images: Tensor) -> Tensor:
         """Middle channel ``(batch, 1, *spatial)``, in [-1, 1], of what a generator makes of images."""
         sizes = images.shape[2:]
-        stride = self._stride(self.networks[number])
-        beyond = [-size % stride for size in sizes]
+        beyond = [-size % self.stride for size in sizes]
         padding = [amount for size in reversed(beyond) for amount in (0, size)]
         reflects = all(size > amount for size, amount in zip(sizes, beyond, strict=True))
         begin = time.perf_counter()
@@ -96,7 +100,7 @@ class Generators:
             padded = functional.pad(images, padding, mode="reflect" if reflects else "replicate")
             if self.dimensions == 2:
                 padded = padded.contiguous(memory_format=torch.channels_last)
-            made = self._network(number, padded.shape[2:])(padded)
+            made = self.inferer(padded, self._network(number, padded.shape[2:]))
             middle = made.shape[1] // 2
             inside = tuple(slice(0, size) for size in sizes)
             made = made[(slice(None), slice(middle, middle + 1), *inside)].float()
@@ -104,11 +108,6 @@ class Generators:
                 torch.cuda.synchronize(made.device)
         self.seconds += time.perf_counter() - begin
         return made
-
-    @staticmethod
-    def _stride(network: nn.Module) -> int:
-        """Spatial sizes that a generator is given are multiples of this."""
-        return int(getattr(network, "stride", STRIDE))
 
     def _network(self, number: int, sizes: Sequence[int]) -> nn.Module:
         if self._tiled is not None:
@@ -121,5 +120,58 @@ class Generators:
         radius = getattr(network, "receptive_radius", None)
         if math.prod(sizes) <= voxels or radius is None:
             return network
-        core, stride = int(voxels ** (1 / 3)) - 2 * radius, self._stride(network)
-        return TiledGenerator(network, max(8 * stride, core // stride * stride), stride)
+        core = int(voxels ** (1 / 3)) - 2 * radius
+        return TiledGenerator(network, max(8 * self.stride, core // self.stride * self.stride), self.stride)
+
+
+def _stride(network: nn.Module) -> int:
+    """What the sizes of images must be multiples of; networks of MONAI halve them five times at most."""
+    unknown = STRIDE if next(network.parameters(), None) is None else _OF_OTHERS
+    return int(getattr(network, "stride", unknown))
+
+
+class NarrowConvolution(nn.Module):
+    """A 2D convolution to a single channel, equal to the given one up to rounding, and faster on a CPU.
+
+    CPU kernels work on many output channels at a time, so that one alone leaves them idle. Here each row of the
+    kernel makes a channel of its own, and the channels are added, each moved by its row.
+
+    Args:
+        convolution: from any number of channels to one, without stride, dilation or groups.
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        assert isinstance(convolution.padding, tuple)
+        rows, columns = convolution.padding
+        self.padding = [columns, columns, rows, rows]
+        self.mode = "constant" if convolution.padding_mode == "zeros" else convolution.padding_mode
+        self.bias = convolution.bias
+        self.rows = nn.Parameter(convolution.weight.detach()[0].transpose(0, 1)[:, :, None], requires_grad=False)
+
+    @staticmethod
+    def replaces(convolution: nn.Conv2d) -> bool:
+        """Whether a convolution is of that kind."""
+        return (
+            (convolution.out_channels, convolution.groups) == (1, 1)
+            and convolution.kernel_size[0] > 1
+            and (convolution.stride, convolution.dilation) == ((1, 1), (1, 1))
+            and not isinstance(convolution.padding, str)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        by_row = functional.conv2d(functional.pad(features, self.padding, self.mode), self.rows)
+        height = by_row.shape[2] - len(self.rows) + 1
+        image: Tensor = sum(  # type: ignore[assignment]
+            by_row[:, row : row + 1, row : row + height] for row in range(len(self.rows))
+        )
+        return image if self.bias is None else image + self.bias
+
+
+def with_narrow_convolutions(network: nn.Module) -> nn.Module:
+    """Replace, in place, every convolution that has a faster form."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and NarrowConvolution.replaces(child):
+                setattr(parent, name, NarrowConvolution(child))
+    return network

@@ -14,7 +14,7 @@ from medical_gans.errors import InputError
 from medical_gans.inference.cohort import Progress, is_made_from, made_from, timed
 from medical_gans.inference.synthesis.dicom_output import DicomOutput
 from medical_gans.inference.synthesis.volume import SliceSynthesis
-from medical_gans.io import Case, Volume, check_same_grid, read_mask, read_volume, save_volume
+from medical_gans.io import Case, Volume, aligned_to, read_mask, read_volume, save_volume
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.writing import whole_folder
 from medical_gans.report import input_hashes, write_case_report
@@ -73,9 +73,11 @@ class CaseSynthesis:
         seconds: dict[str, float] = {}
         with timed(seconds, "read"):
             mr = self.dicom.read(case)
+            if self.strict:
+                mr.check_certain()
             inputs = self._inputs(case)
         with timed(seconds, "compare"):
-            warnings = [*mr.repairs, *self._compare(mr)]
+            warnings = [*mr.notes, *self._compare(mr)]
         with timed(seconds, "synthesis"):
             made = self.synthesis(mr, on_progress)
         seconds["network"] = made.network_seconds
@@ -136,8 +138,7 @@ def _beside(mr: Volume, path: Path | None, read: Any, warnings: list[str]) -> np
     if path is None:
         return None
     try:
-        volume: Volume = read(path)
-        check_same_grid(mr, volume)
+        volume: Volume = aligned_to(mr, read(path))
     except InputError as error:
         warnings.append(f"{path.name} is left out of the pictures: {error}")
         return None

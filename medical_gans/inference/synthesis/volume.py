@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
 import nibabel
 import numpy as np
 import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
 from torch import nn
 
-from medical_gans.data.slices import PLANES
+from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import InputError, SettingError
-from medical_gans.inference.synthesis.body import BodyRegion, Part
+from medical_gans.inference.recipe import recipe
+from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
-from medical_gans.inference.synthesis.moments import Moments
-from medical_gans.inference.synthesis.views import SlicePlane, View, WholeBody
-from medical_gans.io import Volume
-from medical_gans.transforms import AIR_HU, resize_in_plane, unit_to_hounsfield
+from medical_gans.io import Volume, read_volume
+from medical_gans.transforms import AIR_HU, unit_to_hounsfield
+from medical_gans.transforms.encoding import NormaliseMRd
+from medical_gans.transforms.grid import PLANES, NetworkView, Part, SlicePlane, ToGridd, WholeBody, grid_of
+from medical_gans.transforms.reading import ReadImaged, on_its_grid, preprocessed
+
+logger = logging.getLogger(__name__)
 
 HIGHEST_HU = 3071
 
@@ -49,9 +57,8 @@ class SyntheticCT:
 class SliceSynthesis:
     """Applies generators to every slice of an MR and averages what they make, in HU.
 
-    Slices are cropped to the body, brought to the spacing of training, translated whole, brought back, and
-    streamed into an int16 volume: float32 exists for a few slices only, unless several planes are averaged.
-    Generators in three dimensions get the whole body at once, or seamless blocks of it if it is too large.
+    Slices are brought to the spacing of training, cropped to the body, translated, brought back, and streamed into an
+    int16 volume. Generators in three dimensions get the whole body at once, or seamless blocks of it.
 
     Args:
         generators: with one set of weights each; all are averaged. They are copied.
@@ -65,6 +72,9 @@ class SliceSynthesis:
         tile: edge in voxels of tiles, for slices too large for the memory; None translates whole slices.
         amp: automatic mixed precision; acts on a GPU only.
         device: where to compute.
+        preprocessing: of ``{"image": MR}``, with a `transforms.ToGridd` that tells spacing and planes in place of those
+            above; None reads, turns and normalises.
+        inferer: applies a generator to slices ``(batch, channel, *spatial)``, as those of MONAI; None passes them on.
 
     Raises:
         SettingError: a setting is out of range or does not fit the generators.
@@ -82,13 +92,15 @@ class SliceSynthesis:
         tile: int | None = None,
         amp: bool = False,
         device: torch.device | str = "cpu",
+        preprocessing: Callable[[dict[str, Any]], Mapping[Any, Any]] | None = None,
+        inferer: Callable[..., torch.Tensor] | None = None,
     ) -> None:
-        planes = [name.strip() for name in planes.split(",")] if isinstance(planes, str) else planes
-        _check(spacing, planes, adjacent, slice_batch)
-        self.generators = Generators(generators, torch.device(device), adjacent, tile, amp)
+        self.preprocessing = preprocessing or translation_preprocessing(spacing, planes)
+        grid = grid_of(self.preprocessing)
+        _check(adjacent, slice_batch)
+        self.generators = Generators(generators, torch.device(device), adjacent, tile, amp, inferer)
         self.adjacent = self.generators.adjacent if self.generators.dimensions == 2 else 1
-        self.spacing = tuple(spacing)
-        self.planes = tuple(planes)
+        self.spacing, self.planes = grid.spacing, grid.planes
         self.flips = flips
         self.uncertainty = uncertainty
         self.slice_batch = slice_batch
@@ -96,7 +108,10 @@ class SliceSynthesis:
     @property
     def settings(self) -> dict[str, Any]:
         """All settings, as plain values."""
-        return {**self.decisive_settings, "slice_batch": self.slice_batch, "tile": self.generators.tile}
+        shown = {
+            name: value for name, value in self.decisive_settings.items() if name not in ("preprocessing", "inferer")
+        }
+        return {**shown, "slice_batch": self.slice_batch, "tile": self.generators.tile}
 
     @property
     def decisive_settings(self) -> dict[str, Any]:
@@ -108,6 +123,8 @@ class SliceSynthesis:
             "adjacent": self.adjacent,
             "uncertainty": self.uncertainty,
             "amp": self.generators.amp,
+            "preprocessing": recipe(self.preprocessing),
+            "inferer": recipe(self.generators.inferer),
         }
 
     def __call__(self, mr: Volume, on_progress: Progress | None = None) -> SyntheticCT:
@@ -116,32 +133,78 @@ class SliceSynthesis:
         Raises:
             InputError: nothing in it stands out from air.
         """
-        orientation = nibabel.io_orientation(mr.affine)
-        canonical = nibabel.apply_orientation(mr.array, orientation)
-        edges = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
-        body = BodyRegion.find(canonical, edges)
+        made = self.translate(preprocessed(self.preprocessing, {"image": mr})["image"], on_progress)
+        return replace(made, affine=mr.affine)
+
+    def translate(self, image: MetaTensor, on_progress: Progress | None = None) -> SyntheticCT:
+        """Translate an MR as the preprocessing leaves it: ``(1, x, y, z)`` in [-1, 1], in RAS order.
+
+        Raises:
+            InputError: nothing in it stands out from air.
+        """
+        affine = np.asarray(image.meta["original_affine"], dtype=np.float64)
+        shape = tuple(int(size) for size in image.meta["spatial_shape"])
+        orientation = nibabel.io_orientation(affine)
+        mr = image.as_tensor()[0].cpu()
+        if mr.shape != tuple(np.take(shape, np.argsort(orientation[:, 0]))):
+            raise SettingError(
+                f"The preprocessing leaves {tuple(mr.shape)} voxels of {shape}. Its transforms must keep the voxels "
+                "where they are; resampling is told to ToGridd."
+            )
+        edges = tuple(float(e) for e in np.linalg.norm(np.asarray(image.affine, dtype=np.float64)[:3, :3], axis=0))
+        body = BodyRegion.find(mr.numpy(), edges)
         if body is None:
-            raise InputError(f"{mr.source} shows no body: nothing stands out from air. Check that it is an MR.")
+            name = image.meta.get("filename_or_obj", "The MR")
+            raise InputError(f"{name} shows no body: nothing stands out from air. Check that it is an MR.")
         before = self.generators.seconds
-        translation = _Translation(self, canonical, edges, body, on_progress)
-        hounsfield = np.full(mr.array.shape, int(AIR_HU), dtype=np.int16, order="F")
+        translation = _Translation(self, mr, edges, body, on_progress)
+        hounsfield = np.full(shape, int(AIR_HU), dtype=np.int16, order="F")
         spread = np.zeros_like(hounsfield) if self.uncertainty and translation.estimates > 1 else None
         translation.write(
             nibabel.apply_orientation(hounsfield, orientation),
             None if spread is None else nibabel.apply_orientation(spread, orientation),
         )
         seconds = self.generators.seconds - before
-        return SyntheticCT(hounsfield, spread, mr.affine, translation.estimates, seconds)
+        return SyntheticCT(hounsfield, spread, affine, translation.estimates, seconds)
 
-    def views(self, edges: Sequence[float]) -> list[View]:
+    def views(self, sizes: Sequence[int], edges: Sequence[float]) -> list[NetworkView]:
         """What the generators are shown of a volume with voxels of `edges` mm, one after the other."""
         if self.generators.dimensions == 3:
-            return [WholeBody()]
-        found: list[View] = []
-        for axis in (PLANES[name] for name in self.planes):
-            wanted = self.spacing[axis]
-            found.append(SlicePlane(axis, self.adjacent, wanted / edges[axis] if wanted else 1.0))
-        return found
+            return [WholeBody(sizes, edges, self.spacing)]
+        return [SlicePlane(sizes, edges, self.spacing, PLANES[name], self.adjacent) for name in self.planes]
+
+
+class SynthesisInferer:
+    """Whole-volume synthesis as an inferer of MONAI: MR in, synthetic CT in HU on the grid of its file out.
+
+    Args:
+        fingerprint: of the training images, to which the MR is compared; None compares with nothing.
+        strict: refuse an MR that differs from them instead of logging a warning.
+        settings: of `SliceSynthesis`, but for generators, device and uncertainty.
+    """
+
+    def __init__(self, fingerprint: Fingerprint | None = None, strict: bool = False, **settings: Any) -> None:
+        self.fingerprint, self.strict, self.settings = fingerprint, strict, settings
+
+    def __call__(self, inputs: MetaTensor, network: nn.Module) -> MetaTensor:
+        """What the preprocessing leaves, ``(1, 1, x, y, z)``, to ``(1, 1, i, j, k)`` int16 HU, where the input is.
+
+        Raises:
+            InputError: nothing in it stands out from air, or it is unlike the training images and that is refused.
+            SettingError: a setting does not fit the network.
+        """
+        image: MetaTensor = inputs[0]  # type: ignore[assignment]
+        source = Path(str(image.meta.get("filename_or_obj", "image")))
+        if self.fingerprint is not None and source.exists():
+            mr = read_volume(source, modality="MR")
+            if self.strict:
+                mr.check_certain()
+            warnings = self.fingerprint.compare(mr.array, mr.spacing, mr.modality, strict=self.strict)
+            for warning in [*mr.notes, *warnings]:
+                logger.warning("%s: %s", source.name, warning)
+        synthesis = SliceSynthesis([network], uncertainty=False, device=inputs.device, **self.settings)
+        made = synthesis.translate(image)
+        return on_its_grid(made.hounsfield[None, None], Volume(made.hounsfield, made.affine, source))
 
 
 class _Translation:
@@ -150,7 +213,7 @@ class _Translation:
     def __init__(
         self,
         synthesis: SliceSynthesis,
-        mr: np.ndarray,
+        mr: torch.Tensor,
         edges: tuple[float, ...],
         body: BodyRegion,
         on_progress: Progress | None,
@@ -158,9 +221,8 @@ class _Translation:
         self.synthesis = synthesis
         self.generators = synthesis.generators
         self.mr = mr
-        self.edges = edges
         self.body = body
-        self.views = synthesis.views(edges)
+        self.views = synthesis.views(mr.shape, edges)
         self.on_progress = on_progress
         self.done = 0
         per_view = [len(self.generators) * len(self._mirrored(view)) for view in self.views]
@@ -185,23 +247,22 @@ class _Translation:
             for part in self._parts(view):
                 for number, estimate in enumerate(self._estimates(view, part), before + 1):
                     moments.add(self._in_box(part), estimate, number)
-        for part in SlicePlane(axis=2).parts(self.body.box, 1):
+        *across, whole = self.body.box
+        for slice_number in range(whole.start, whole.stop):
+            part = (*across, slice(slice_number, slice_number + 1))
             self._write_part(moments, self._in_box(part), part, hounsfield, spread)
 
-    def _estimates(self, view: View, part: Part) -> Iterator[np.ndarray]:
+    def _estimates(self, view: NetworkView, part: Part) -> Iterator[np.ndarray]:
         """HU ``(x, y, z)`` in float32 of a part of the MR, by each generator and mirror image."""
-        edges = [self.edges[axis] for axis in view.axes]
-        images = view.images(self.mr, part, self.body.reference).to(self.generators.device)
-        shown, shown_edges = resize_in_plane(images, edges, [self.synthesis.spacing[a] for a in view.axes])
+        shown = view.images(self.mr, part).to(self.generators.device)
         for mirror in self._mirrored(view):
             looked_at = shown if mirror is None else shown.flip(mirror)
             for number in range(len(self.generators)):
                 made = unit_to_hounsfield(self.generators.translate(number, looked_at))
                 if mirror is not None and mirror > 1:
                     made = made.flip(mirror)
-                made, _ = resize_in_plane(made, shown_edges, edges)
                 self._report(len(made))
-                yield view.volume(made[:, 0].cpu().numpy())
+                yield view.volume(made, part, AIR_HU)
 
     def _write_part(
         self,
@@ -217,17 +278,11 @@ class _Translation:
         if spread is not None:
             spread[part] = np.where(inside, np.rint(moments.standard_deviation(at)), 0)
 
-    def _parts(self, view: View) -> Iterator[Part]:
-        sizes = [
-            (self.body.box[a].stop - self.body.box[a].start)
-            * self.edges[a]
-            / (self.synthesis.spacing[a] or self.edges[a])
-            for a in view.axes
-        ]
-        batch = self.synthesis.slice_batch or self.generators.batch(float(np.prod(sizes)))
+    def _parts(self, view: NetworkView) -> Iterator[Part]:
+        batch = self.synthesis.slice_batch or self.generators.batch(view.voxels(self.body.box))
         return view.parts(self.body.box, batch)
 
-    def _mirrored(self, view: View) -> tuple[int | None, ...]:
+    def _mirrored(self, view: NetworkView) -> tuple[int | None, ...]:
         """Axes to mirror the images along, one estimate each; None leaves them as they are."""
         return (None, view.mirror) if self.synthesis.flips and view.mirror is not None else (None,)
 
@@ -244,15 +299,47 @@ def _shape(part: Part) -> list[int]:
     return [p.stop - p.start for p in part]
 
 
-def _check(
-    spacing: Sequence[float | None], planes: Sequence[str], adjacent: int | None, slice_batch: int | None
-) -> None:
-    edges = [edge for edge in spacing if edge is not None]
-    if len(spacing) != 3 or any(not isinstance(edge, int | float) or edge <= 0 for edge in edges):
-        raise SettingError(f"spacing is {spacing}; give three positive numbers in mm, null to keep an axis.")
-    if not planes or not set(planes) <= set(PLANES) or len(set(planes)) < len(planes):
-        raise SettingError(f"planes is {list(planes)}; choose from axial, coronal and sagittal, each at most once.")
+def translation_preprocessing(
+    spacing: Sequence[float | None] = (None, None, None), planes: str | Sequence[str] = "axial"
+) -> Compose:
+    """What the configs write out for an MR: read, onto the network's grid, normalised; see `transforms.ToGridd`."""
+    return Compose([ReadImaged("image", {"image": "MR"}), ToGridd("image", spacing, planes), NormaliseMRd("image")])
+
+
+def _check(adjacent: int | None, slice_batch: int | None) -> None:
     if adjacent is not None and (adjacent < 1 or adjacent % 2 == 0):
         raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
     if slice_batch is not None and slice_batch < 1:
         raise SettingError(f"slice_batch is {slice_batch}; give at least 1, or null.")
+
+
+class Moments:
+    """Running mean and, on request, sum of squared deviations (Welford 1962), in float32.
+
+    Args:
+        shape: of each estimate.
+        spread: keep what the standard deviation needs.
+
+    Attributes:
+        count: of the latest estimate; every part of the volume has to get as many.
+    """
+
+    def __init__(self, shape: Sequence[int], spread: bool) -> None:
+        self.count = 0
+        self.mean = np.zeros(shape, dtype=np.float32)
+        self._squares = np.zeros(shape, dtype=np.float32) if spread else None
+
+    def add(self, part: Part | EllipsisType, estimate: np.ndarray, number: int) -> None:
+        """Take in an estimate of a part of the volume, numbered from 1; `estimate` is overwritten."""
+        estimate -= self.mean[part]
+        self.mean[part] += estimate / np.float32(number)
+        if self._squares is not None:
+            np.square(estimate, out=estimate)
+            self._squares[part] += estimate * np.float32((number - 1) / number)
+        self.count = number
+
+    def standard_deviation(self, part: Part | EllipsisType) -> np.ndarray:
+        """Of the estimates of a part, with n - 1; needs two estimates."""
+        assert self._squares is not None
+        deviation: np.ndarray = np.sqrt(self._squares[part] / np.float32(self.count - 1))
+        return deviation

@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 from pydicom import DataElement, Dataset
+from pydicom.charset import python_encoding
 from pydicom.config import RAISE
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import CTImageStorage, MRImageStorage
-from pydicom.valuerep import validate_value
+from pydicom.uid import UID, CTImageStorage, MRImageStorage
+from pydicom.valuerep import format_number_as_ds, validate_value
 
 from medical_gans import __version__
 from medical_gans.errors import InputError
+from medical_gans.io.dicom.headers import text, whole
 
 PATIENT_AND_STUDY = (
     *("SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "TypeOfPatientID", "OtherPatientIDs"),
@@ -50,9 +52,23 @@ _PRESENT_IN_EVERY_OBJECT = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
-_ALWAYS_KEPT = ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID", "PatientPosition")
+_ENUMERATED = {
+    "PatientSex": ("M", "F", "O"),
+    "Laterality": ("R", "L"),
+    "PatientIdentityRemoved": ("YES", "NO"),
+    "PatientSexNeutered": ("ALTERED", "UNALTERED"),
+    "PregnancyStatus": (1, 2, 3, 4),
+    "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
+    "MRAcquisitionType": ("2D", "3D"),
+    "AngioFlag": ("Y", "N"),
+    "PatientPosition": (
+        *(ends + side for ends in ("HF", "FF") for side in ("P", "DR", "S", "DL")),
+        *("LFP", "LFS", "RFP", "RFS", "AFDR", "AFDL", "PFDR", "PFDL", "SITTING"),
+    ),
+}
 _EMPTY_IN_AN_MR = ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength")
 _NEEDED = ("StudyInstanceUID", "FrameOfReferenceUID", "PatientPosition")
+NEEDED_TO_REFER = (*_NEEDED, "SeriesInstanceUID")  # by objects that name the series itself
 _EQUIPMENT = (
     *("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions"),
     *("InstitutionName", "StationName"),
@@ -64,32 +80,44 @@ def check_source(headers: Sequence[Dataset]) -> None:
     """Refuse source headers from which no series of the same study and frame of reference can be derived.
 
     Raises:
-        InputError: StudyInstanceUID, FrameOfReferenceUID or PatientPosition is missing, or one of these or
-            the PatientID differs between slices.
+        InputError: as `why_untied` says.
     """
-    for keyword in (*_NEEDED, "PatientID"):
-        values = {str(header.get(keyword) or "") for header in headers}
+    if reason := why_untied(headers):
+        raise InputError(
+            f"{reason} Export the MR from its source again, or set write_dicom to false to get NIfTI only."
+        )
+
+
+def why_untied(headers: Sequence[Dataset], needed: Sequence[str] = _NEEDED) -> str | None:
+    """Why no object can be derived that belongs to these images: a sentence; None where one can.
+
+    One of the attributes `needed` is missing, is none by the rules of DICOM, or differs between slices, or the
+    PatientID does, or an image has no UID to be named by.
+    """
+    if not all(_may_be_named(header) for header in headers):
+        return "The MR has images without a legal SOPInstanceUID, so no DICOM object can be tied to it."
+    for keyword in (*needed, "PatientID"):
+        values = {text(header, keyword) for header in headers}
         if len(values) > 1:
-            raise InputError(
-                f"The MR has {len(values)} different values of {keyword}, so no CT series can be tied to it. "
-                "Export the MR again, or set write_dicom to false to get NIfTI only."
-            )
-        if keyword in _NEEDED and values == {""}:
-            raise InputError(
-                f"The MR has no {keyword}, so no CT series can be tied to it. Export it from its source again, "
-                "or set write_dicom to false to get NIfTI only."
-            )
+            return f"The MR has {len(values)} different values of {keyword}, so no DICOM object can be tied to it."
+        if keyword in needed and values == {""}:
+            return f"The MR has no {keyword}, so no DICOM object can be tied to it."
+        if keyword in headers[0] and not _is_legal(headers[0][keyword]):
+            return f"The MR has a {keyword} that DICOM does not allow, so no DICOM object can be tied to it."
+    return None
 
 
 def illegal_values(header: Dataset) -> list[str]:
     """Keywords of what a derived object would keep, had it not a value that DICOM forbids (such as one too long)."""
-    wanted = set(PATIENT_AND_STUDY + FRAME_AND_ACQUISITION) - set(_ALWAYS_KEPT)
+    wanted = set(PATIENT_AND_STUDY + FRAME_AND_ACQUISITION)
     return sorted(keyword for keyword in wanted if keyword in header and not _is_legal(header[keyword]))
 
 
 def patient_and_study(header: Dataset) -> Dataset:
     """The identity of patient and study, the same in every object of the study."""
     kept = _kept(header, PATIENT_AND_STUDY)
+    if not _tells_its_characters(kept):
+        kept.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _PRESENT_IN_EVERY_OBJECT:
         if keyword not in kept:
             setattr(kept, keyword, None)
@@ -108,8 +136,7 @@ def derived_series(
     if "BodyPartExamined" not in image and "Laterality" not in image:
         image.Laterality = None
     image.SeriesInstanceUID = series_uid
-    number = int(source.get("SeriesNumber") or 0) + number_offset
-    image.SeriesNumber = number if abs(number) <= _LARGEST_NUMBER else number_offset
+    image.SeriesNumber = series_number(source, number_offset)
     image.SeriesDescription = description
     stamp(image, moment)
     image.BurnedInAnnotation = "NO"
@@ -159,6 +186,12 @@ def mr_image(headers: Sequence[Dataset], series_uid: str, description: str, mome
     return image
 
 
+def series_number(source: Dataset, offset: int) -> int:
+    """The number of a derived series: that of its source, if it has one, and an offset."""
+    number = (whole(source, "SeriesNumber") or 0) + offset
+    return number if abs(number) <= _LARGEST_NUMBER else offset
+
+
 def stamp(image: Dataset, moment: datetime) -> None:
     """Say which program made an object and when, in the time zone that the object names."""
     offset = str(image.get("TimezoneOffsetFromUTC") or "")
@@ -191,45 +224,76 @@ def instance_reference(header: Dataset) -> Dataset:
 
 
 def references_to(sources: Sequence[Dataset]) -> Dataset:
-    """What names the images that an image was computed from."""
+    """What names the images that an image was computed from; nothing of what has no legal UID."""
     purpose = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
+    named = [header for header in sources if _may_be_named(header)]
     items = []
-    for header in sources:
+    for header in named:
         item = instance_reference(header)
         item.PurposeOfReferenceCodeSequence = purpose
         items.append(item)
-    series = Dataset()
-    series.SeriesInstanceUID = sources[0].SeriesInstanceUID
-    series.ReferencedInstanceSequence = [instance_reference(header) for header in sources]
     references = Dataset()
-    references.SourceImageSequence = items
-    references.ReferencedSeriesSequence = [series]
+    if items:
+        references.SourceImageSequence = items
+    if items and UID(text(sources[0], "SeriesInstanceUID")).is_valid:
+        series = Dataset()
+        series.SeriesInstanceUID = sources[0].SeriesInstanceUID
+        series.ReferencedInstanceSequence = [instance_reference(header) for header in named]
+        references.ReferencedSeriesSequence = [series]
     return references
+
+
+def _may_be_named(header: Dataset) -> bool:
+    return all(UID(text(header, keyword)).is_valid for keyword in ("SOPClassUID", "SOPInstanceUID"))
 
 
 def _kept(header: Dataset, keywords: Sequence[str]) -> Dataset:
     kept = Dataset()
     for keyword in keywords:
-        if keyword in header and (keyword in _ALWAYS_KEPT or _is_legal(header[keyword])):
-            kept.add(copy.deepcopy(header[keyword]))
+        if keyword in header and _is_legal(header[keyword]):
+            element = copy.deepcopy(header[keyword])
+            if element.VR in ("DS", "IS") and element.value not in (None, ""):
+                element.value = _as_written(element)
+            kept.add(element)
     return kept
 
 
-def _is_legal(element: DataElement) -> bool:
+def _as_written(element: DataElement) -> list[str] | list[int]:
+    """Numbers in the form that the standard has for them, whatever form they came in."""
     values = element.value if element.VM > 1 else [element.value]
+    if element.VR == "IS":
+        return [int(value) for value in values]
+    return [format_number_as_ds(float(value)) for value in values]
+
+
+def _is_legal(element: DataElement) -> bool:
     if element.VR == "SQ":
         return True
+    values = element.value if element.VM > 1 else [element.value]
     try:
+        if element.keyword == "SpecificCharacterSet":
+            return all(not value or value in python_encoding for value in values)
         for value in values:
-            if value is not None and not isinstance(value, int | float):
+            if value in (None, ""):
+                continue
+            if element.keyword in _ENUMERATED and value not in _ENUMERATED[element.keyword]:
+                return False
+            if not isinstance(value, int | float):
                 validate_value(element.VR, value, RAISE)
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):
         return False
     return True
 
 
+def _tells_its_characters(kept: Dataset) -> bool:
+    """Whether a data set is plain ASCII, or names the characters that it is written in."""
+    return bool(kept.get("SpecificCharacterSet")) or all(
+        str(element.value).isascii() for element in kept if element.VR != "SQ"
+    )
+
+
 def _say_lossy(image: Dataset, headers: Sequence[Dataset]) -> None:
-    lossy = next((one for one in headers if str(one.get("LossyImageCompression") or "00") == "01"), None)
+    lossy = next((one for one in headers if text(one, "LossyImageCompression") == "01"), None)
     image.LossyImageCompression = "00" if lossy is None else "01"
     if lossy is not None:
         image.update(_kept(lossy, ("LossyImageCompressionRatio", "LossyImageCompressionMethod")))

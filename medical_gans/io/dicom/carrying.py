@@ -21,6 +21,7 @@ from medical_gans.errors import InputError
 from medical_gans.io.dicom.attributes import instance_reference
 from medical_gans.io.dicom.ct import CtSeries
 from medical_gans.io.dicom.files import save_object
+from medical_gans.io.dicom.headers import text
 from medical_gans.io.dicom.structure_set import (
     SliceFinder,
     Structure,
@@ -140,7 +141,7 @@ def _write_unchanged(
 ) -> int:
     """Write the structures with references to the CT; return how many contours have no slice there."""
     label = str(original.get("StructureSetLabel") or "MR")
-    uids = NewUIDs(seed, headers[0].SeriesInstanceUID, original.SOPInstanceUID, label)
+    uids = NewUIDs(seed, text(headers[0], "SeriesInstanceUID"), original.SOPInstanceUID, label)
     carried = new_structure_set(headers, uids, label, datetime.now().astimezone())
     carried.update(
         {original[keyword].tag: copy.deepcopy(original[keyword]) for keyword in _KEPT if keyword in original}

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 from pydicom import Dataset
-from pydicom import config as pydicom_config
 from pydicom.valuerep import format_number_as_ds
 
 from medical_gans.io.dicom.attributes import check_source, ct_image, illegal_values, mr_image, references_to
 from medical_gans.io.dicom.ct_grid import SliceGrid, onto, slice_grid
 from medical_gans.io.dicom.files import SharedElements, decimals
+from medical_gans.io.dicom.headers import quiet, text
 from medical_gans.io.dicom.uids import NewUIDs
 from medical_gans.io.grid import Affine, lps_to_ras
 from medical_gans.io.ownership import Origin, Source
@@ -78,11 +78,11 @@ def write_ct_series(
         InputError: as `check_source`.
         OutputError: the folder cannot be written.
     """
-    with pydicom_config.disable_value_validation():  # whose warnings quote values that may name a patient
+    with quiet():
         check_source(source_headers)
         grid = slice_grid(hounsfield.shape, affine)
         values, warnings = _within_limits(hounsfield)
-        uids = NewUIDs(seed, source_headers[0].SeriesInstanceUID, b"" if seed is None else values.tobytes())
+        uids = NewUIDs(seed, text(source_headers[0], "SeriesInstanceUID"), b"" if seed is None else values.tobytes())
         moment = datetime.now().astimezone()
         if not grid.is_native:
             warnings.append(_resampled(grid, mr is not None))
@@ -104,7 +104,9 @@ def write_ct_series(
 
 
 def _origin(headers: Sequence[Dataset]) -> Origin:
-    return Origin("synthetic CT series", [Source((), str(headers[0].SeriesInstanceUID))])
+    return Origin(
+        "synthetic CT series", [Source((), text(headers[0], "SeriesInstanceUID") or text(headers[0], "SOPInstanceUID"))]
+    )
 
 
 def _write_slices(

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pydicom
-from pydicom import config as pydicom_config
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from medical_gans.errors import InputError
-from medical_gans.io.dicom.frames import frames_of
-from medical_gans.io.dicom.pixels import UNREADABLE, DicomSlice, damaged
-from medical_gans.io.formats import DICOM_SUFFIXES, FILE_LIST_SUFFIX, has_dicom_prefix, is_image_object, visible_files
+from medical_gans.io.dicom.headers import (
+    NO_UID,
+    UNREADABLE,
+    DicomSlice,
+    damaged,
+    frames_of,
+    quiet,
+    read_header,
+    text,
+    whole,
+    words,
+)
+from medical_gans.io.dicom.selection import is_localizer, matches
+from medical_gans.io.formats import FILE_LIST_SUFFIX, has_dicom_prefix, may_hold_dicom, visible_files
+
+if TYPE_CHECKING:
+    from medical_gans.io.cases import Case
+
+logger = logging.getLogger(__name__)
 
 DicomSource = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """A folder, a DICOMDIR, a text file with one path per line, a multi-frame file, or a list of files."""
 
 _NAMING = ("PatientName", "PatientID", "PatientBirthDate", "ReferringPhysicianName", "OperatorsName", "AccessionNumber")
 _SHORTEST_NAME = 3
+_MODALITIES = ("MR", "CT")
+_MOST_PASSED = 8
 
 
 @dataclass(frozen=True)
@@ -37,10 +57,30 @@ class SeriesSummary:
     columns: int
 
     def __str__(self) -> str:
+        return f"{self.uid}  {self.short}"
+
+    @property
+    def short(self) -> str:
+        """What it is, without its UID."""
         return (
-            f"{self.uid}  {self.modality}  {self.images} images of {self.columns} x {self.rows}  "
+            f"{self.modality}  {self.images} images of {self.columns} x {self.rows}  "
             f"{self.description or '(no description)'}"
         )
+
+    @property
+    def label(self) -> str:
+        """The words that choose it."""
+        return f"{self.description} series {self.number} {self.modality}"
+
+
+@dataclass(frozen=True)
+class ChosenSeries:
+    """A series, what was passed over beside it, and the phrases of the choice that did not name it."""
+
+    uid: str
+    slices: list[DicomSlice]
+    passed: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()
 
 
 def list_series(source: DicomSource) -> list[SeriesSummary]:
@@ -49,12 +89,20 @@ def list_series(source: DicomSource) -> list[SeriesSummary]:
     Raises:
         InputError: a file does not exist or is damaged.
     """
-    with pydicom_config.disable_value_validation():
+    with quiet():
         return [_summary(uid, slices) for uid, slices in sorted(image_series(source).items())]
 
 
-def chosen_series(source: DicomSource, series_uid: str | None) -> tuple[str, list[DicomSlice]]:
-    """The UID and the images of the series asked for, or of the only one.
+def chosen_series(
+    source: DicomSource, series_uid: str | None, modality: str | None = None, phrases: Sequence[str] = ()
+) -> ChosenSeries:
+    """The series asked for, or the only one that can be a volume of what is wanted.
+
+    Args:
+        source: as for `read_series`.
+        series_uid: of the series.
+        modality: MR or CT, where series of other kinds are to be passed over.
+        phrases: words of description, number or modality that name the series, or a stack in it.
 
     Raises:
         InputError: there is none, or none was chosen of several; the message lists them.
@@ -63,26 +111,84 @@ def chosen_series(source: DicomSource, series_uid: str | None) -> tuple[str, lis
     shown = shown_source(source)
     if not series:
         raise InputError(f"{shown} holds no DICOM image. Give an image file or the folder of one DICOM series.")
-    if series_uid is None and len(series) == 1:
-        return next(iter(series.items()))
-    if series_uid in series:
-        return str(series_uid), series[str(series_uid)]
     listed = "\n".join(f"  {_summary(uid, slices)}" for uid, slices in sorted(series.items()))
-    if series_uid is None:
-        raise InputError(
-            f"{shown} holds {len(series)} DICOM series; one is needed. Keep the wanted one in a folder of its "
-            f"own; mr_to_ct inference also takes --series_uid UID, or --all_series true for every MR:\n{listed}"
-        )
-    raise InputError(f"{shown} holds no series {series_uid}. It holds:\n{listed}")
+    if series_uid is not None:
+        if series_uid not in series:
+            raise InputError(f"{shown} holds no series {series_uid}. It holds:\n{listed}")
+        return ChosenSeries(series_uid, series[series_uid], phrases=tuple(phrases))
+    if len(series) == 1:
+        uid, slices = next(iter(series.items()))
+        label = _summary(uid, slices).label
+        return ChosenSeries(uid, slices, phrases=tuple(one for one in phrases if not matches(one, label)))
+    candidates = {uid: slices for uid, slices in series.items() if _may_be_volume(slices, modality)}
+    rest = []
+    for phrase in phrases:
+        named = {uid: slices for uid, slices in candidates.items() if matches(phrase, _summary(uid, slices).label)}
+        rest += [] if named else [phrase]
+        candidates = named or candidates
+    if len(candidates) == 1:
+        uid, slices = next(iter(candidates.items()))
+        passed = [_summary(other, members).short for other, members in sorted(series.items()) if other != uid]
+        more = [f"and {len(passed) - _MOST_PASSED} more"] if len(passed) > _MOST_PASSED else []
+        said = f"Passed over beside this series: {'; '.join(passed[:_MOST_PASSED] + more)}."
+        return ChosenSeries(uid, slices, (said,), tuple(rest))
+    wanted = f"; none of them is a series of {modality}" if modality and not candidates else "; one is needed"
+    raise InputError(
+        f"{shown} holds {len(series)} DICOM series{wanted}. Keep the wanted one in a folder of its own; mr_to_ct "
+        'inference also takes --select with words of its description or "series NUMBER", --series_uid UID, or '
+        f"--all_series true for every MR:\n{listed}"
+    )
+
+
+def choose_series(cases: Sequence[Case], series_uid: str | None = None) -> list[Case]:
+    """The case that holds a series; or, where none is named, a case for every MR series.
+
+    Cases made from one source are told apart by their SeriesNumber, or by a count where that does not suffice.
+
+    Raises:
+        InputError: no case holds the series.
+    """
+    chosen: list[Case] = []
+    tables = []
+    for case in cases:
+        if case.mr is None or not (case.files or may_hold_dicom(case.mr)):
+            chosen += [case] if series_uid is None else []
+            continue
+        found = list_series(case.mr_source or ())
+        tables.append("\n".join(f"  {one}" for one in found))
+        if series_uid is None:
+            chosen += _every_mr(case, found)
+        elif any(one.uid == series_uid for one in found):
+            chosen.append(replace(case, series_uid=series_uid))
+    if not chosen:
+        wanted = "no MR series" if series_uid is None else f"no series {series_uid}"
+        raise InputError(f"The data set holds {wanted}. It holds:\n" + "\n".join(tables or ["  no DICOM series"]))
+    return chosen
+
+
+def _every_mr(case: Case, found: Iterable[SeriesSummary]) -> list[Case]:
+    series = [one for one in found if one.modality == "MR"]
+    logger.info("DICOM series of %s: %d, of which MR: %d", case.name, len(list(found)), len(series))
+    if len(series) == 1:
+        return [replace(case, series_uid=series[0].uid)]
+    numbers = Counter(one.number for one in series)
+    made = []
+    for count, one in enumerate(series, start=1):
+        own = one.number is not None and numbers[one.number] == 1
+        name = f"{case.name}_series{one.number if own else f'_{count}'}"
+        made.append(replace(case, name=name, series_uid=one.uid))
+        logger.info("%s: %s", name, one)
+    return made
 
 
 def image_series(source: DicomSource) -> dict[str, list[DicomSlice]]:
-    """The images of a source by SeriesInstanceUID, one entry per frame."""
+    """The images of a source by SeriesInstanceUID, one entry per frame; those without one by their number."""
     series: dict[str, list[DicomSlice]] = {}
     for path in files_of(source):
-        header = _header(path)
+        header = read_header(path)
         if header is not None:
-            series.setdefault(str(header.SeriesInstanceUID), []).extend(frames_of(path, header))
+            uid = text(header, "SeriesInstanceUID") or f"{NO_UID} {text(header, 'SeriesNumber')}".strip()
+            series.setdefault(uid, []).extend(frames_of(path, header))
     return series
 
 
@@ -96,10 +202,10 @@ def files_of(source: DicomSource) -> list[Path]:
         return _existing([Path(path) for path in source], "The list of files")
     path = Path(source)
     if path.is_dir():
-        return list(visible_files(path))
+        return [file for file in visible_files(path) if file.is_file()]
     if path.suffix.lower() == FILE_LIST_SUFFIX:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-        if not any(lines):
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+        if not any(lines) or any("\0" in line for line in lines):
             raise InputError(f"{path} is no image or data set: as a list of DICOM files it needs one path per line.")
         return _existing([path.parent / line for line in lines if line], str(path))
     if is_directory_file(path):
@@ -112,10 +218,11 @@ def is_directory_file(path: Path) -> bool:
     if not has_dicom_prefix(path):
         return False
     try:
-        meta = pydicom.filereader.read_file_meta_info(path)
+        with quiet():
+            meta = pydicom.filereader.read_file_meta_info(path)
+            return bool(meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
     except UNREADABLE:
         return False
-    return bool(meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
 
 
 def shown_source(source: DicomSource) -> str:
@@ -123,6 +230,17 @@ def shown_source(source: DicomSource) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return f"The list of {len(source)} files"
+
+
+def _may_be_volume(slices: Sequence[DicomSlice], modality: str | None) -> bool:
+    """Whether a series can be what is looked for by what it says: no screenshot, localizer or other modality."""
+    header = slices[0].header
+    said = text(header, "Modality")
+    if said not in ((modality,) if modality else _MODALITIES) or len(slices) < 2:
+        return False
+    if "Secondary Capture" in UID(text(header, "SOPClassUID")).name or "SCREEN SAVE" in words(header, "ImageType"):
+        return False
+    return (whole(header, "SamplesPerPixel") or 1) == 1 and not all(is_localizer(one) for one in slices)
 
 
 def _existing(paths: list[Path], name: str) -> list[Path]:
@@ -138,59 +256,40 @@ def _existing(paths: list[Path], name: str) -> list[Path]:
 def _indexed(directory: Path) -> list[Path]:
     """The files that a DICOMDIR refers to; discs are known to hold them in lower case."""
     try:
-        records = pydicom.dcmread(directory).DirectoryRecordSequence
+        with quiet():
+            records = pydicom.dcmread(directory).DirectoryRecordSequence
+            names = [record.get("ReferencedFileID") for record in records]
     except UNREADABLE as error:
         raise damaged(directory) from error
     found = []
-    for record in records:
-        name = record.get("ReferencedFileID")
+    for name in names:
         if name:
-            parts = [name] if isinstance(name, str) else list(name)
+            parts = [name] if isinstance(name, str) else [str(part) for part in name]
             upper = directory.parent.joinpath(*parts)
             lower = directory.parent.joinpath(*(part.lower() for part in parts))
             found.append(lower if lower.is_file() and not upper.is_file() else upper)
     return found
 
 
-def _header(path: Path) -> pydicom.Dataset | None:
-    """The header of an image without its pixel data, None for any other object."""
-    try:
-        if not has_dicom_prefix(path):
-            if path.name.lower().endswith(DICOM_SUFFIXES):
-                raise damaged(path)
-            return None
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        if not is_image_object(header):
-            return None
-    except InputError:
-        raise
-    except UNREADABLE as error:
-        raise damaged(path) from error
-    if "Rows" not in header or not header.get("SeriesInstanceUID"):
-        raise damaged(path)
-    return header
-
-
 def _summary(uid: str, slices: Sequence[DicomSlice]) -> SeriesSummary:
     header = slices[0].header
-    number = header.get("SeriesNumber")
     return SeriesSummary(
         uid,
-        str(header.get("Modality", "?")),
-        _without_names(str(header.get("SeriesDescription", "")), header),
-        None if number in (None, "") else int(number),
+        text(header, "Modality") or "?",
+        _without_names(text(header, "SeriesDescription"), header),
+        whole(header, "SeriesNumber"),
         len(slices),
-        int(header.Rows),
-        int(header.Columns),
+        whole(header, "Rows") or 0,
+        whole(header, "Columns") or 0,
     )
 
 
-def _without_names(text: str, header: pydicom.Dataset) -> str:
-    naming = (_words(str(header.get(keyword) or "")) for keyword in _NAMING)
-    names = {word.casefold() for words in naming for word in words if len(word) >= _SHORTEST_NAME}
-    kept = (piece for piece in text.split() if not names & {word.casefold() for word in _words(piece)})
+def _without_names(description: str, header: pydicom.Dataset) -> str:
+    naming = (_words(text(header, keyword)) for keyword in _NAMING)
+    names = {word.casefold() for found in naming for word in found if len(word) >= _SHORTEST_NAME}
+    kept = (piece for piece in description.split() if not names & {word.casefold() for word in _words(piece)})
     return " ".join(kept)
 
 
-def _words(text: str) -> Iterable[str]:
-    return re.findall(r"[^\W_]+", text)
+def _words(found: str) -> Iterable[str]:
+    return re.findall(r"[^\W_]+", found)

@@ -8,7 +8,7 @@ import pydicom
 from pydicom.uid import SegmentationStorage
 
 from medical_gans.errors import InputError
-from medical_gans.io.dicom.pixels import UNREADABLE, damaged
+from medical_gans.io.dicom.headers import UNREADABLE, damaged
 from medical_gans.io.dicom.segmentation import read_segmentation
 from medical_gans.io.dicom.structure_set import read_structure_set, structure_mask
 from medical_gans.io.volumes import Volume

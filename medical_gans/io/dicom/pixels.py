@@ -1,74 +1,62 @@
-"""The pixels of DICOM slices in real values (HU for CT), each slice by its own rescale, exactly."""
+"""The pixels of DICOM slices in real values (HU for CT), each slice by its own factors, exactly.
+
+Decoding is pydicom's where it can; what it cannot decode (12-bit JPEG among them) goes to the GDCM inside SimpleITK.
+"""
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pydicom
 from pydicom.dataset import FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLSNearLossless,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    RLELossless,
+)
 
 from medical_gans.errors import InputError
+from medical_gans.io.dicom.headers import UNREADABLE, DicomSlice, damaged, quiet, whole
 from medical_gans.io.stored_values import integer_type
 
-UNREADABLE = (InvalidDicomError, AttributeError, KeyError, ValueError, EOFError, OSError, struct.error)
-_HU_TYPES = ("", "HU", "HU_MOD", "US")
-
-
-@dataclass(frozen=True)
-class DicomSlice:
-    """One file of a series."""
-
-    path: Path
-    header: pydicom.Dataset  # without pixel data
-    frame: int | None = None  # its number in a multi-frame file, from 0
-
-    @property
-    def rescale(self) -> tuple[float, float] | None:
-        """Slope and intercept, None when the header lacks either."""
-        slope, intercept = self.header.get("RescaleSlope"), self.header.get("RescaleIntercept")
-        return None if slope is None or intercept is None else (float(slope), float(intercept))
-
-
-def check_rescale(name: str, slices: Sequence[DicomSlice]) -> None:
-    """Refuse a series that does not say, for every slice alike, how stored numbers become real ones."""
-    if any("ModalityLUTSequence" in one.header for one in slices):
-        raise InputError(f"{name} maps its values through a Modality LUT, which cannot be read. Convert it to NIfTI.")
-    factors = [one.rescale for one in slices]
-    missing = factors.count(None)
-    is_ct = slices[0].header.Modality == "CT"
-    if missing and (is_ct or missing < len(factors)):
-        raise InputError(
-            f"{name} lacks RescaleSlope or RescaleIntercept in {missing} of {len(slices)} images, "
-            "so its real values are unknown. Export it from its source again."
-        )
-    if any(pair is not None and not (np.isfinite(pair).all() and pair[0]) for pair in factors):
-        raise InputError(f"{name} has a RescaleSlope that is zero or no number. Export it again.")
-    units = {str(one.header.get("RescaleType") or "") for one in slices} - set(_HU_TYPES)
-    if is_ct and units:
-        raise InputError(f"{name} is in {', '.join(sorted(units))}, not in HU (RescaleType). Give the series in HU.")
+_JPEG = {0xC0: JPEGBaseline8Bit, 0xC1: JPEGExtended12Bit, 0xC3: JPEGLossless, 0xF7: JPEGLSNearLossless}
+_MOST_SEGMENTS, _FIRST_SEGMENT = 15, b"\x40\0\0\0"  # of RLE (PS3.5, G.5)
+_JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 
 
 def real_stack(name: str, slices: Sequence[DicomSlice]) -> np.ndarray:
     """(column, row, slice): integers where every rescale keeps values whole, else float32."""
     planes: list[np.ndarray] = []
-    low, high, whole = np.inf, -np.inf, True
+    low, high, whole_numbers = np.inf, -np.inf, True
     for one, plane in zip(slices, _stored_planes(name, slices), strict=True):
         slope, intercept = one.rescale or (1.0, 0.0)
         ends = [float(end) * slope + intercept for end in (plane.min(), plane.max())]
         low, high = min(low, *ends), max(high, *ends)
-        whole = whole and plane.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer()
+        whole_numbers = whole_numbers and plane.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer()
         planes.append(plane)
-    dtype = integer_type(int(low), int(high)) if whole else np.dtype(np.float32)
+    if not (np.isfinite([low, high]).all() and max(-low, high) <= float(np.finfo(np.float32).max)):
+        raise InputError(
+            f"{name} has pixels or factors (RescaleSlope, RescaleIntercept) beyond what can be held. Export it again."
+        )
+    dtype = integer_type(int(low), int(high)) if whole_numbers else np.dtype(np.float32)
     rows, columns = planes[0].shape
+    if any(plane.shape != (rows, columns) for plane in planes):
+        raise InputError(f"{name} has pixels of several sizes in one file. Export it again.")
     real = np.empty((columns, rows, len(slices)), dtype, order="F")
     for k in reversed(range(len(slices))):  # from the end, so that each plane is freed once copied
         slope, intercept = slices[k].rescale or (1.0, 0.0)
@@ -82,9 +70,73 @@ def same_pixels(name: str, first: DicomSlice, second: DicomSlice) -> bool:
     return np.array_equal(real_stack(name, [first]), real_stack(name, [second]))
 
 
-def damaged(path: Path) -> InputError:
-    """The error for a file that cannot be read to its end."""
-    return InputError(f"{path} is a truncated or damaged DICOM file. Copy or export it again.")
+def without_padding(array: np.ndarray, slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """An MR whose padding (PixelPaddingValue) is background: where it is not 0 it becomes the lowest value beside it.
+
+    Returns:
+        The array, changed in place, and a sentence about it.
+    """
+    count, low = 0, None
+    ranges = [_padding(one) for one in slices]
+    for pad in {pad for pad in ranges if pad}:
+        planes = [k for k, other in enumerate(ranges) if other == pad]
+        inside = [(array[..., k] < pad[0]) | (array[..., k] > pad[1]) for k in planes]
+        lows = [array[..., k][mask].min() for k, mask in zip(planes, inside, strict=True) if mask.any()]
+        low = min([*lows, *([] if low is None else [low])], default=None)
+    if low is None:
+        return array, ()
+    for k, padding in enumerate(ranges):
+        if padding:
+            padded = (array[..., k] >= padding[0]) & (array[..., k] <= padding[1])
+            count += int(np.count_nonzero(padded))
+            array[..., k][padded] = low
+    said = f"{count} voxels of padding (PixelPaddingValue) count as background ({low:g})."
+    return array, (said,) if count else ()
+
+
+def decoded_by_itk(path: Path, syntax: UID | None = None) -> np.ndarray:
+    """Stored numbers (frame, row, column) as SimpleITK decodes them, which brings GDCM along.
+
+    SimpleITK applies the rescale while it reads; the pixels are handed to it in a file without one.
+    """
+    import SimpleITK as sitk
+
+    source = pydicom.dcmread(path, force=True)
+    bare = pydicom.Dataset({element.tag: element for element in source if element.tag.group in (0x0028, 0x7FE0)})
+    for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit"):
+        bare.pop(keyword, None)
+    bare.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    bare.SOPInstanceUID = "2.25.1"
+    bare.file_meta = FileMetaDataset()
+    bare.file_meta.TransferSyntaxUID = syntax or source.file_meta.TransferSyntaxUID
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, "pixels.dcm")
+        pydicom.dcmwrite(copy, bare, enforce_file_format=True)
+        frames = sitk.GetArrayFromImage(sitk.ReadImage(str(copy)))
+    return frames.reshape(-1, *frames.shape[-2:])
+
+
+def _padding(one: DicomSlice) -> tuple[float, float] | None:
+    """The real values that are padding, lowest and highest; None where there are none, or 0 is among them."""
+    ends = [_stored_number(one, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return None
+    slope, intercept = one.rescale or (1.0, 0.0)
+    real = sorted(end * slope + intercept for end in ends if end is not None)
+    return None if real[0] <= 0 <= real[-1] else (real[0], real[-1])
+
+
+def _stored_number(one: DicomSlice, keyword: str) -> int | None:
+    """A value of the type of the pixels, which pydicom leaves as bytes, or reads with the other sign."""
+    value = one.header.get(keyword)
+    bits = whole(one.header, "BitsAllocated") or 16
+    if isinstance(value, bytes):
+        value = int.from_bytes(value[:2], "little") if len(value) >= 2 else None
+    if not isinstance(value, int):
+        return None
+    signed = whole(one.header, "PixelRepresentation") == 1
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
 
 
 def _stored_planes(name: str, slices: Sequence[DicomSlice]) -> Iterator[np.ndarray]:
@@ -94,29 +146,82 @@ def _stored_planes(name: str, slices: Sequence[DicomSlice]) -> Iterator[np.ndarr
     for one in slices:
         if wanted[one.path] > 1 and one.path not in decoded:
             decoded = {one.path: _stored(name, one, None, 3)}
+        if one.path in decoded and one.frame is not None and one.frame >= len(decoded[one.path]):
+            raise damaged(one.path)
         yield decoded[one.path][one.frame] if one.path in decoded else _stored(name, one, one.frame, 2)
 
 
 def _stored(name: str, one: DicomSlice, frame: int | None, dimensions: int) -> np.ndarray:
+    syntax = one.header.file_meta.get("TransferSyntaxUID")
     try:
-        plane = pixel_array(one.path, index=frame)
+        if syntax is None:
+            plane, syntax = _without_syntax(name, one, frame)
+        elif syntax == DeflatedExplicitVRLittleEndian:
+            plane = _of_dataset(pydicom.dcmread(one.path), syntax, frame)
+        else:
+            plane = pixel_array(one.path, index=frame)
+    except InputError:
+        raise
+    except NotImplementedError as error:
+        plane = _by_other_codec(name, one, frame, error)
     except UNREADABLE as error:
         raise damaged(one.path) from error
-    except (RuntimeError, NotImplementedError) as error:
-        plane = _without_plugin(name, one, frame, error)
+    except RuntimeError as error:
+        plane = _by_other_codec(name, one, frame, error)
     if plane.ndim != dimensions:
         raise damaged(one.path)
     return plane
 
 
-def _without_plugin(name: str, one: DicomSlice, frame: int | None, error: Exception) -> np.ndarray:
+def _without_syntax(name: str, one: DicomSlice, frame: int | None) -> tuple[np.ndarray, UID]:
+    """Pixels of a file that does not name its transfer syntax: what the data are, they show themselves."""
+    source = pydicom.dcmread(one.path, force=True)
+    syntax = _shown_syntax(source)
+    if syntax is None:
+        raise InputError(
+            f"{name} does not name its transfer syntax (TransferSyntaxUID), and its pixels do not show it. Export it "
+            "from its source again."
+        )
+    return _of_dataset(source, syntax, frame), syntax
+
+
+def _of_dataset(source: pydicom.Dataset, syntax: UID, frame: int | None) -> np.ndarray:
+    if not hasattr(source, "file_meta"):
+        source.file_meta = FileMetaDataset()
+    source.file_meta.TransferSyntaxUID = syntax
+    return pixel_array(source, index=frame)
+
+
+def _shown_syntax(source: pydicom.Dataset) -> UID | None:
+    """The transfer syntax by which a data set was read, or that its compressed pixels begin as."""
+    element = source["PixelData"]
+    if not element.is_undefined_length:
+        implicit, little = source.original_encoding
+        if not little:
+            return None if implicit else ExplicitVRBigEndian
+        return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    first = next(generate_frames(element.value, number_of_frames=whole(source, "NumberOfFrames") or 1))
+    if first.startswith(_JPEG_2000_START):
+        return JPEG2000
+    if 1 <= int.from_bytes(first[:4], "little") <= _MOST_SEGMENTS and first[4:8] == _FIRST_SEGMENT:
+        return RLELossless
+    at = 2
+    while first.startswith(_JPEG_START) and at + 4 <= len(first) and first[at] == 0xFF:
+        if first[at + 1] in _JPEG:
+            return _JPEG[first[at + 1]]
+        at += 2 + int.from_bytes(first[at + 2 : at + 4], "big")
+    return None
+
+
+def _by_other_codec(name: str, one: DicomSlice, frame: int | None, error: Exception) -> np.ndarray:
     """Pixels that no plugin of pydicom decodes: by the GDCM inside SimpleITK, or a refusal that says why not."""
     syntax = one.header.file_meta.TransferSyntaxUID
-    if _can_decode(syntax):
-        raise damaged(one.path) from error
     try:
-        frames = decoded_by_itk(one.path)
+        with quiet():
+            frames = decoded_by_itk(one.path, syntax)
     except RuntimeError as failure:
+        if _can_decode(syntax):
+            raise damaged(one.path) from error
         raise InputError(
             f"{name} is compressed as {syntax.name}, which no installed codec decodes. Export it uncompressed, or "
             "pip install 'medical-gans[dicom]' and try again."
@@ -126,30 +231,8 @@ def _without_plugin(name: str, one: DicomSlice, frame: int | None, error: Except
     return frames if frame is None and len(frames) > 1 else frames[frame or 0]
 
 
-def decoded_by_itk(path: Path) -> np.ndarray:
-    """Stored numbers (frame, row, column) as SimpleITK decodes them, which brings GDCM along.
-
-    SimpleITK applies the rescale while it reads; the pixels are handed to it in a file without one.
-    """
-    import SimpleITK as sitk
-
-    source = pydicom.dcmread(path)
-    bare = pydicom.Dataset({element.tag: element for element in source if element.tag.group in (0x0028, 0x7FE0)})
-    for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType"):
-        bare.pop(keyword, None)
-    bare.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
-    bare.SOPInstanceUID = "2.25.1"
-    bare.file_meta = FileMetaDataset()
-    bare.file_meta.TransferSyntaxUID = source.file_meta.TransferSyntaxUID
-    with TemporaryDirectory() as folder:
-        copy = Path(folder, "pixels.dcm")
-        pydicom.dcmwrite(copy, bare, enforce_file_format=True)
-        frames = sitk.GetArrayFromImage(sitk.ReadImage(str(copy)))
-    return frames.reshape(-1, *frames.shape[-2:])
-
-
-def _can_decode(syntax: pydicom.uid.UID) -> bool:
+def _can_decode(syntax: UID) -> bool:
     try:
-        return get_decoder(syntax).is_available
+        return bool(get_decoder(syntax).is_available)
     except NotImplementedError:
         return False

@@ -18,9 +18,9 @@ from pydicom.uid import SegmentationStorage
 
 from medical_gans import __version__
 from medical_gans.errors import InputError
-from medical_gans.io.dicom.attributes import patient_and_study, stamp
+from medical_gans.io.dicom.attributes import patient_and_study, series_number, stamp
 from medical_gans.io.dicom.files import decimals
-from medical_gans.io.dicom.pixels import UNREADABLE, damaged
+from medical_gans.io.dicom.headers import UNREADABLE, damaged, text
 from medical_gans.io.dicom.uids import NewUIDs
 from medical_gans.io.grid import by
 from medical_gans.io.volumes import Volume
@@ -69,14 +69,14 @@ def write_segmentation(
     spacing = float(np.linalg.norm(positions[-1] - positions[0])) / max(len(positions) - 1, 1)
     renumbered = np.searchsorted([0, *present], labels).astype(np.uint8)
     with pydicom_config.disable_value_validation():
-        uids = NewUIDs(seed, headers[0].SeriesInstanceUID, renumbered.tobytes())
+        uids = NewUIDs(seed, text(headers[0], "SeriesInstanceUID"), renumbered.tobytes())
         segmentation = highdicom.seg.Segmentation(
             source_images=_source_images(headers, spacing),
             pixel_array=np.ascontiguousarray(renumbered.transpose(2, 1, 0)),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=_segments([names[label] for label in present], segment_type),
             series_instance_uid=uids("series"),
-            series_number=int(headers[0].get("SeriesNumber") or 0) + 3000,
+            series_number=series_number(headers[0], 3000),
             sop_instance_uid=uids("segmentation"),
             instance_number=1,
             manufacturer="medical-gans",

@@ -17,9 +17,9 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medical_gans.errors import InputError
-from medical_gans.io.dicom.attributes import instance_reference, patient_and_study, stamp
+from medical_gans.io.dicom.attributes import instance_reference, patient_and_study, series_number, stamp
 from medical_gans.io.dicom.files import decimals, save_object
-from medical_gans.io.dicom.pixels import UNREADABLE, damaged
+from medical_gans.io.dicom.headers import UNREADABLE, damaged, text
 from medical_gans.io.dicom.polygons import area, filled, outlines
 from medical_gans.io.dicom.uids import NewUIDs
 from medical_gans.io.grid import lps_to_ras
@@ -161,7 +161,7 @@ def write_structure_set(
     with pydicom_config.disable_value_validation():
         names = [(one.name, one.kind) for one in structures]
         points = b"".join(contour.tobytes() for one in structures for contour in one.contours)
-        uids = NewUIDs(seed, headers[0].SeriesInstanceUID, label, names, points)
+        uids = NewUIDs(seed, text(headers[0], "SeriesInstanceUID"), label, names, points)
         dataset = new_structure_set(headers, uids, label, datetime.now().astimezone())
         finder = SliceFinder(headers)
         for structure in structures:
@@ -177,7 +177,7 @@ def new_structure_set(headers: Sequence[Dataset], uids: NewUIDs, label: str, mom
     stamp(dataset, moment)
     dataset.SOPClassUID, dataset.Modality = RTStructureSetStorage, "RTSTRUCT"
     dataset.SOPInstanceUID, dataset.SeriesInstanceUID = uids("structures"), uids("series")
-    dataset.SeriesNumber = int(headers[0].get("SeriesNumber") or 0) + 1
+    dataset.SeriesNumber = series_number(headers[0], 1)
     dataset.InstanceNumber = 1
     dataset.OperatorsName = None
     dataset.SeriesDescription = dataset.StructureSetLabel = label[:16]

@@ -5,7 +5,6 @@ One by one, or all that an inference run of lung_nodule left: nodules, and their
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from medical_gans.errors import InputError
 from medical_gans.io.grid import check_spacing
+from medical_gans.io.tables import read_table
 from medical_gans.io.volumes import save_volume
 
 
@@ -84,11 +84,11 @@ def read_samples_table(folder: str | Path) -> list[dict[str, str]]:
     table = Path(folder) / _TABLE
     if not table.is_file():
         raise InputError(f"{folder} holds no {_TABLE}. Give the output_dir of lung_nodule inference.")
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "class"} <= set(rows[0]):
+    what = "It lists nodules with file and class, as lung_nodule inference writes it."
+    rows = read_table(table, ("file", "class"), what)
+    if not rows:
         raise InputError(f"{table} lists no nodules with file and class. Run lung_nodule inference again.")
-    return rows
+    return [dict(row.cells) for row in rows]
 
 
 def read_samples(folder: str | Path, files: Sequence[str]) -> tuple[np.ndarray, tuple[float, ...]]:

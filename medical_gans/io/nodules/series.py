@@ -84,7 +84,7 @@ def read_marked(
             accounts.append(Account(series, len(group), 0, "no such series or image file"))
             continue
         try:
-            volume = read_volume(paths[series], None if image_suffix(paths[series]) else series)
+            volume = read_volume(paths[series], None if image_suffix(paths[series]) else series, modality="CT")
             check_lung_ct(volume)
         except InputError as error:
             accounts.append(Account(series, len(group), 0, str(error)))

@@ -50,7 +50,7 @@ def read_nodules(
             f"size is {size}, spacing {spacing}, spatial_dims {spatial_dims}, window {list(window)}; needed are a "
             "positive size and spacing (mm), 2 or 3 dimensions, and a window from low to high HU."
         )
-    place = Path(dataset_dir).expanduser()
+    place = Path(os.path.expanduser(dataset_dir))
     if not place.exists():
         raise InputError(f"{place} does not exist. Give {UNDERSTOOD}.")
     if place.is_dir() and len(archives := list(place.glob("*.npz"))) == 1:

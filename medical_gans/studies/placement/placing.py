@@ -178,7 +178,7 @@ class NodulePlacement:
         names = ("placement.png", "report.html", "manifest.json")
         prepare_output(self.output_dir, made_by, names, [("placed", made_by)], writes=False)
         with self.manifest.timed("reading"):
-            volume = read_volume(self.dataset_dir)
+            volume = read_volume(self.dataset_dir, modality="CT")
             check_lung_ct(volume)
             index = check_inside(volume, self.position)
             nodule, spacing, origin = self._nodule()

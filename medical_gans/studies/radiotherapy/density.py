@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from medical_gans.errors import InputError
+from medical_gans.io.tables import read_table
 
 SHIPPED = Path(__file__).with_name("density.csv")
 COLUMNS = ("hounsfield", "relative_electron_density", "relative_stopping_power")
@@ -42,13 +42,10 @@ class DensityTable:
         source = SHIPPED if path is None else Path(path)
         need = f"It needs a line '{','.join(COLUMNS)}' and below it at least two points with ascending HU."
         try:
-            lines = source.read_text(encoding="utf-8").splitlines()
-            rows = list(csv.DictReader(line for line in lines if line.strip() and not line.startswith("#")))
-            hounsfield, electron, stopping = (np.array([float(row[name]) for row in rows]) for name in COLUMNS)
-        except OSError as error:
-            raise InputError(f"The density table {source} cannot be read: {error.strerror}.") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"The density table {source} is not understood. {need}") from error
+            rows = read_table(source, COLUMNS, need)
+            hounsfield, electron, stopping = (np.array([row.number(name) for row in rows]) for name in COLUMNS)
+        except InputError as error:
+            raise InputError(f"The density table {source} is not understood: {error}") from error
         points = np.array([hounsfield, electron, stopping])
         if points.shape[1] < 2 or not np.isfinite(points).all() or (np.diff(hounsfield) <= 0).any():
             raise InputError(f"The density table {source} has no usable points. {need}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, Volume, read_mask, read_volume
+from medical_gans.transforms.modality import checked_ct, with_background_at_zero
 
 CASE = "{case}"
 _DICOM = (".dcm", ".dicom", ".ima")
@@ -24,9 +25,7 @@ class DoseSources:
         organs: of the same kinds; each is called by its structure or file name.
         body: mask of what belongs to the patient; None finds it.
         load_generators: gives trained generators, as `synthesis.load_generators` does.
-        synthesis: makes of generators, spacing and planes what translates an MR: `synthesis.SliceSynthesis`.
-        spacing: mm; None takes that of training.
-        planes: None takes that of training.
+        synthesis: makes of generators what translates an MR: `synthesis.SliceSynthesis`.
     """
 
     synthetic_ct: str | Path | None = None
@@ -35,8 +34,6 @@ class DoseSources:
     body: str | Path | None = None
     load_generators: Callable[[], Any] | None = None
     synthesis: Callable[..., Any] | None = None
-    spacing: Sequence[float | None] | None = None
-    planes: str | Sequence[str] | None = None
     _translate: list[Any] = field(default_factory=list, init=False, repr=False)
 
     def read_reference(self, case: Case) -> Volume:
@@ -46,7 +43,7 @@ class DoseSources:
             InputError: it cannot be read.
         """
         assert case.ct is not None
-        return read_volume(case.ct)
+        return checked_ct(read_volume(case.ct, modality="CT"))
 
     def read_synthetic(self, case: Case) -> Volume:
         """The synthetic CT, as stored or made now. Its affine is its own: it is never taken from the reference.
@@ -64,11 +61,9 @@ class DoseSources:
             )
         if not self._translate:
             trained = self.load_generators()
-            made_by = self.synthesis(
-                trained.generators, spacing=self.spacing or trained.spacing, planes=self.planes or trained.plane
-            )
+            made_by = self.synthesis(trained.generators)
             self._translate.append(made_by)
-        mr = read_volume(case.mr)
+        mr = with_background_at_zero(read_volume(case.mr, modality="MR"))
         made = self._translate[0](mr)
         return Volume(made.hounsfield, mr.affine, mr.source)
 
@@ -111,7 +106,7 @@ def read_structure(place: str, case: Case) -> Volume:
     from medical_gans.io.dicom.masks import read_dicom_structure
 
     assert case.ct is not None
-    return read_dicom_structure(Path(file), name, read_volume(case.ct))
+    return read_dicom_structure(Path(file), name, read_volume(case.ct, modality="CT"))
 
 
 def _of_case(given: str | Path, case: Case) -> str:

@@ -1,0 +1,219 @@
+"""NIfTI-1 and NIfTI-2 files and pairs as a Volume: read where their meaning is certain, refused where it is not.
+
+The header is laid out by nibabel's classes, but judged here: nibabel stops at a quaternion that is too long by
+4e-7, turns a spacing of 0 into 1 mm without a word, and stops reading before the checksum of a .gz. What was mended
+is in `Volume.repairs`; where the file contradicts itself and one of two readings was taken, in `Volume.doubts`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+
+from medical_gans.errors import InputError
+from medical_gans.io.grid import by, volume_of_several
+from medical_gans.io.nifti_geometry import nifti_affine
+from medical_gans.io.stored_values import check_scaled, real_values
+from medical_gans.io.volumes import Volume, damaged_image
+
+_CHUNK = 1 << 20  # bytes
+_LARGEST_RATIO = 1100  # of gzip: deflate cannot do better
+_MAGIC = {"Nifti1Header": slice(344, 348), "Nifti2Header": slice(4, 8)}
+_SIZES = {348: "Nifti1Header", 540: "Nifti2Header"}
+_FIRST_VOXEL = {"Nifti1Header": 352, "Nifti2Header": 544}
+_DAMAGED = (EOFError, OSError, zlib.error, ValueError, MemoryError, OverflowError)
+
+
+def read_nifti(path: Path, select: str | None = None) -> Volume:
+    """Read a .nii, .nii.gz, or the .hdr of a pair with its .img.
+
+    Args:
+        path: of the file.
+        select: which volume of a 4D file, such as ``volume 2``.
+
+    Raises:
+        InputError: it is damaged, no NIfTI, not one 3D volume of real numbers, or does not say how it lies.
+    """
+    said: list[str] = []
+    doubts: list[str] = []
+    try:
+        with _opened(path, said) as stream:
+            header, kind = _header(stream.read(540), path, said)
+            shape, volume = volume_of_several(_shape(header, path, said), path, select)
+            voxels_in = _second_file(path, header, kind, said)
+            if voxels_in is None:
+                stored = _voxels(stream, header, shape, volume, _FIRST_VOXEL[kind], path, said)
+            else:
+                with _opened(voxels_in, said) as second:
+                    stored = _voxels(second, header, shape, volume, 0, voxels_in, said)
+    except (InputError, PermissionError):
+        raise
+    except _DAMAGED as error:
+        raise damaged_image(path) from error
+    slope, intercept = _scaling(header, path, said)
+    check_scaled(stored, slope, intercept, path)
+    array = real_values(stored, slope, intercept)
+    affine = nifti_affine(header, stored.shape, path, said, doubts)
+    return Volume(array, affine, path, repairs=tuple(said), doubts=tuple(doubts))
+
+
+def _opened(path: Path, said: list[str]) -> IO[bytes]:
+    """The file, unpacked where its first bytes say that it is packed, whatever its name says."""
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    if packed != path.name.lower().endswith(".gz"):
+        said.append(f"The file is {'' if packed else 'not '}packed by gzip although its name says otherwise.")
+    return cast(IO[bytes], gzip.open(path, "rb") if packed else path.open("rb"))
+
+
+def _header(content: bytes, path: Path, said: list[str]) -> tuple[Any, str]:
+    """The header, and the name of its class."""
+    import nibabel as nib
+
+    orders: dict[str, Any] = {"<": "little", ">": "big"}
+    found = [
+        (name, order)
+        for size, name in _SIZES.items()
+        for order, word in orders.items()
+        if int.from_bytes(content[:4], word) == size and len(content) >= size
+    ]
+    if not found:
+        found = [
+            (name, order)
+            for size, name in _SIZES.items()
+            for order in orders
+            if len(content) >= size and content[_MAGIC[name]][:3] in (b"n+1", b"ni1", b"n+2", b"ni2")
+            if 1 <= int(getattr(nib, name)(content[:size], endianness=order, check=False)["dim"][0]) <= 7
+        ]
+        if len(found) != 1:
+            raise damaged_image(path)
+        said.append("The header does not give its own size; it is NIfTI by its other marks.")
+    name, order = found[0]
+    size = next(length for length, known in _SIZES.items() if known == name)
+    return getattr(nib, name)(content[:size], endianness=order, check=False), name
+
+
+def _second_file(path: Path, header: Any, kind: str, said: list[str]) -> Path | None:
+    """The .img of a pair; None where the voxels follow the header. Refuses what is no NIfTI by its magic."""
+    magic = header.binaryblock[_MAGIC[kind]]
+    digit = b"1" if kind == "Nifti1Header" else b"2"
+    is_pair = path.name.lower().endswith((".hdr", ".hdr.gz"))
+    if not magic.strip(b"\0"):
+        raise InputError(
+            f"{path} is an ANALYZE image (or has lost its mark of NIfTI), which does not say where left and right "
+            "are. Convert it to NIfTI from its source."
+        )
+    if magic[:3].lower() not in (b"n+" + digit, b"ni" + digit):
+        raise damaged_image(path)
+    if magic not in (b"n+%b\0" % digit, b"ni%b\0" % digit):
+        said.append(f"The mark of NIfTI is misspelt: {magic!r}.")
+    if not is_pair:
+        if magic[:2] == b"ni":
+            said.append("The header says that the voxels are in a second file, but they follow it.")
+        return None
+    stem = path.name[: path.name.lower().rindex(".hdr")]
+    for suffix in (".img", ".img.gz", ".IMG"):
+        if (other := path.with_name(stem + suffix)).is_file():
+            return other
+    if magic[:2] == b"n+":
+        return None
+    raise InputError(f"{path} is a header whose voxels are missing: {stem}.img is not beside it. Copy both files.")
+
+
+def _shape(header: Any, path: Path, said: list[str]) -> tuple[int, ...]:
+    count = int(header["dim"][0])
+    if not 1 <= count <= 7:
+        raise InputError(f"{path} says that it has {count} dimensions; 3 are needed. Export the image again.")
+    lengths = [int(length) for length in header["dim"][1 : count + 1]]
+    if any(length < 1 for length in lengths[3:]):
+        said.append("The header gives a length below 1 for axes beyond the third; they count as 1.")
+        lengths[3:] = [max(length, 1) for length in lengths[3:]]
+    if any(length < 1 for length in lengths):
+        raise InputError(f"{path} has {by(tuple(lengths))} voxels. Export the image again.")
+    return tuple(lengths)
+
+
+def _voxels(
+    stream: IO[bytes], header: Any, shape: tuple[int, ...], volume: int, first: int, path: Path, said: list[str]
+) -> np.ndarray:
+    """Stored numbers of one volume of ``shape``: three lengths, then the number of volumes."""
+    from nibabel.spatialimages import HeaderDataError
+
+    code = int(header["datatype"])
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise InputError(f"{path} has the unknown data type {code}. Export it again.") from error
+    if dtype.itemsize == 0 or code == 1:
+        raise InputError(f"{path} has the unknown data type {code}. Export it again.")
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path} holds colour or complex values; one real value per voxel is needed.")
+    size = math.prod(shape[:3]) * dtype.itemsize
+    total = size * shape[3]
+    if total > path.stat().st_size * _LARGEST_RATIO:
+        raise EOFError(f"{total} bytes wanted")
+    offset = float(header["vox_offset"])
+    if not (math.isfinite(offset) and offset >= first and offset.is_integer()):
+        offset = _found_offset(stream, total, first, offset, path, said)
+    stream.seek(int(offset) + volume * size)
+    content = np.empty(size, np.uint8)
+    filled, view = 0, content.data
+    while filled < size:
+        count = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError(f"{filled} of {size} bytes")
+        filled += count
+    beyond = -size * (shape[3] - 1 - volume)
+    while piece := stream.read(_CHUNK):  # to the end, where gzip keeps its checksum
+        beyond += len(piece)
+    if beyond < 0:
+        raise EOFError(f"{-beyond} bytes are missing")
+    bits = int(header["bitpix"])
+    if bits not in (0, 8 * dtype.itemsize):
+        if beyond:
+            raise InputError(
+                f"{path} contradicts itself: its data type has {8 * dtype.itemsize} bits, its bitpix is {bits}. "
+                "Export it again."
+            )
+        said.append(f"bitpix is {bits}; the data type and the length of the file say {8 * dtype.itemsize}.")
+    elif beyond:
+        said.append(f"{beyond} bytes after the last voxel were not read.")
+    array = content.view(dtype).reshape(shape[:3], order="F")
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _found_offset(stream: IO[bytes], total: int, first: int, offset: float, path: Path, said: list[str]) -> int:
+    """Where the voxels begin, if the length of the file leaves one place only."""
+    stream.seek(0)
+    length = 0
+    while piece := stream.read(_CHUNK):
+        length += len(piece)
+    begin = length - total
+    if begin not in ({first} if first != 352 else {348, 352}):
+        raise InputError(
+            f"{path} says that its voxels begin at byte {offset:g}, which is inside the header, and its length does "
+            "not tell where they begin. Export it again."
+        )
+    if offset or first:
+        said.append(
+            f"The header says that the voxels begin at byte {offset:g}; by the length of the file it is {begin}."
+        )
+    return begin
+
+
+def _scaling(header: Any, path: Path, said: list[str]) -> tuple[float, float]:
+    """Slope and intercept as the standard means them: a slope of 0 (or no number) scales nothing."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not math.isfinite(slope):
+        if math.isinf(slope) or (math.isfinite(intercept) and intercept):
+            said.append(f"scl_slope is {slope:g}: the stored values count as they are, scl_inter ({intercept:g}) too.")
+        return 1.0, 0.0
+    if not math.isfinite(intercept):
+        said.append(f"scl_inter is {intercept:g}; 0 was taken.")
+        return slope, 0.0
+    return slope, intercept
