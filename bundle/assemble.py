@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 import yaml  # noqa: E402
 from bundle_archives import without_source_paths, zip_folder  # noqa: E402
-from bundle_configs import PACKAGE, stage_config, with_package  # noqa: E402
+from bundle_configs import PACKAGE, serving, stage_config  # noqa: E402
 from bundle_documents import metadata, needed_packages, readme  # noqa: E402
 from bundle_recipes import RECIPES, STAGES, Recipe  # noqa: E402
 
@@ -87,8 +87,7 @@ def _write_configs(recipe: Recipe, repository: Path, folder: Path) -> None:
         own = recipe.renamed if stage == "inference" else {}
         content = stage_config(path, recipe.settings, own, recipe.targets)
         if stage == "inference":
-            run = content.pop("run")
-            content |= {**with_package(recipe.inference), "run": run}
+            content = serving(content, recipe.inference)
         _write_json(folder / "configs" / f"{stage}.json", content)
     overlay = yaml.safe_load((configs / "multi_gpu.yaml").read_text(encoding="utf-8"))
     _write_json(folder / "configs" / "multi_gpu_train.json", overlay)

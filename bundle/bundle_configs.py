@@ -68,6 +68,15 @@ def stage_config(
     return {"imports": [*own_imports, *IMPORTS], **PACKAGE_ENTRIES, **aliases, **body, "run": run}
 
 
+def serving(config: dict[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of a stage with entries that other programs build: MONAI Label, MONAI Deploy."""
+    run = config.pop("run")
+    for step in run:
+        if entries and isinstance(step, dict) and str(step.get("_target_", "")).endswith("check_settings"):
+            step["served"] = list(entries)
+    return {**config, **with_package(entries), "run": run}
+
+
 def with_package(entries: Mapping[str, Any]) -> dict[str, Any]:
     """Entries whose components are to be built from the package of the bundle."""
     return _from_package(dict(entries), {})

@@ -35,9 +35,6 @@ class Recipe:
     inference: Mapping[str, Any] = field(default_factory=dict)
 
 
-_PIPELINES = "medical_gans.inference.pipelines"
-
-
 def _model(file: str) -> str:
     return f"$str(Path(@bundle_root) / 'models' / '{file}')"
 

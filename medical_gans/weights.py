@@ -29,7 +29,7 @@ class WeightsCard:
     Attributes:
         network_def: the network as it was configured: ``_target_`` and its arguments.
         spacing: voxel size in mm along the canonical axes; None where it was left as it came.
-        plane: of the slices.
+        plane: of the slices; several, with commas between them, are averaged at inference.
         adjacent: slices stacked as channels.
         fingerprint: of the training images, as `fingerprint.Fingerprint.to_json` gives it.
         classes: names of the classes of a conditional generator, in the order of its labels.
@@ -45,7 +45,7 @@ class WeightsCard:
     spacing: Sequence[float | None]
     plane: str = "axial"
     adjacent: int = 1
-    network: Mapping[str, Any] = field(default_factory=dict)  # as cards were before 2.0; goes with its last reader
+    network_def: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: Mapping[str, Any] | None = None
     classes: Sequence[str] = ()
     window: Sequence[float] | None = None
@@ -54,13 +54,6 @@ class WeightsCard:
     adaptation_patients: Mapping[str, str] | Sequence[str] = ()
     patch_size: Sequence[int] = ()
     latent_size: int | None = None
-    network_def: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.network and not self.network_def:
-            object.__setattr__(self, "network_def", _network_of(dict(self.network), self.adjacent))
-        elif self.network_def and not self.network:
-            object.__setattr__(self, "network", _arguments_of(dict(self.network_def)))
 
     def save(self, weights: Path) -> Path:
         """Write the card of a weights file.
@@ -70,7 +63,6 @@ class WeightsCard:
         """
         path = card_path(weights)
         content = asdict(self)
-        content.pop("network")
         content = {"network_def": content.pop("network_def"), **content}
         with whole_file(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -276,17 +268,6 @@ def _network_of(arguments: dict[str, Any], adjacent: int) -> dict[str, Any]:
         return {"_target_": "medical_gans.networks.patch_discriminator", **arguments}
     channels = {"in_channels": adjacent, "out_channels": adjacent}
     return {"_target_": "medical_gans.networks.ResnetGenerator", **channels, **arguments}
-
-
-def _arguments_of(network_def: dict[str, Any]) -> dict[str, Any]:
-    """What cards held before 2.0, for the readers that still ask for it."""
-    home, _, name = network_def.pop("_target_").rpartition(".")
-    if home == "monai.networks.nets" or name == "MultiScaleSegmenter":
-        usual: dict[str, Any] = {
-            k: network_def.pop(k) for k in ("in_channels", "out_channels", "spatial_dims") if k in network_def
-        }
-        return {"name": name, **usual, "options": network_def}
-    return network_def
 
 
 def _generator_of(arguments: dict[str, Any]) -> dict[str, Any]:

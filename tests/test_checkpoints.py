@@ -8,15 +8,8 @@ import torch
 
 from medical_gans.errors import InputError
 from medical_gans.networks import ResnetGenerator
-from medical_gans.training.checkpoints import (
-    initialised,
-    load_checkpoint,
-    load_weights,
-    random_states,
-    restore_random_states,
-    save_checkpoint,
-    save_weights,
-)
+from medical_gans.training.checkpoints import load_checkpoint, random_states, restore_random_states, save_checkpoint
+from medical_gans.weights import initialised, load_weights, save_weights
 
 
 def test_all_random_generators_go_on_where_they_were():

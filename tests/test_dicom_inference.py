@@ -24,7 +24,7 @@ from medical_gans.io import find_cases, read_volume
 from medical_gans.io.dicom.masks import read_dicom_structure
 from medical_gans.io.dicom.structure_set import structure_from_mask, write_structure_set
 from medical_gans.report import cases as report_cases
-from medical_gans.training.checkpoints import save_weights
+from medical_gans.weights import save_weights
 
 SHAPE = (24, 28, 12)
 PLANTED = {

@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -310,7 +311,8 @@ def test_what_generators_make_is_judged_as_what_they_stored(dataset, tmp_path, w
         made = synthesis(read_volume(dataset / name / "mr.nii.gz"))
         (tmp_path / "stored" / name).mkdir(parents=True)
         save_volume(tmp_path / "stored" / name / "synthetic_ct.nii.gz", made.hounsfield, made.affine)
-    source = synthetic_ct_source(None, lambda: trained, SliceSynthesis)
+    translating = partial(SliceSynthesis, spacing=trained.spacing, planes=[trained.plane])
+    source = synthetic_ct_source(None, lambda: trained, translating)
     now = evaluation(dataset, source, tmp_path / "now").run()
     stored = evaluation(dataset, StoredSyntheticCt(tmp_path / "stored"), tmp_path / "then").run()
     for name in ERROR_HU:

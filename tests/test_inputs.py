@@ -25,7 +25,7 @@ def made(run, tmp_path):  # noqa: F811
         result = {"mr_to_ct": "synthetic_ct.nii.gz", "brain_lesion": "lesions.nii.gz"}[workflow]
         names = sorted(path.parent.name for path in (tmp_path / out).rglob(result))
         manifest = tmp_path / out / "manifest.json"
-        return names, said, json.loads(manifest.read_text())["passed_over"] if manifest.is_file() else {}
+        return names, said, json.loads(manifest.read_text()).get("passed_over", {}) if manifest.is_file() else {}
 
     return inference
 

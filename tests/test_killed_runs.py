@@ -12,7 +12,7 @@ import pytest
 from test_outputs import image, tree
 
 from medical_gans.networks import ResnetGenerator
-from medical_gans.training.checkpoints import save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 MOMENTS = int(os.environ.get("MEDICAL_GANS_KILLS", "4"))
 """How often the run is killed; 50 were done once, by hand."""
@@ -45,13 +45,15 @@ def test_a_cohort_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path, 
     for number in range(6):
         image(data / f"p{number}" / "T1.nii.gz", number)
     save_weights(tmp_path / "small.pt", ResnetGenerator(width=2, blocks=0))
+    network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
+    WeightsCard([None] * 3, network_def=network_def).save(tmp_path / "small.pt")
     script = tmp_path / "run.py"
     script.write_text(_RUN.format(repository=str(repository)))
     before = tree(data)
 
     def start(out: Path) -> subprocess.Popen:
         words = ["mr_to_ct", "inference", "--dataset_dir", data, "--output_dir", out, "--device", "cpu"]
-        words += ["--weights", tmp_path / "small.pt", "--network_def#width", "2", "--network_def#blocks", "0"]
+        words += ["--weights", tmp_path / "small.pt"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, script, *words]
         return subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True)

@@ -81,6 +81,7 @@ def test_another_network_is_trained_and_rebuilt_from_its_card_alone(data, usual,
 network_def:
   _target_: monai.networks.nets.BasicUNet
   spatial_dims: 2
+  out_channels: 1
   features: [4, 4, 8, 8, 8, 4]
 """
     workflow = trained(data, tmp_path / "a", overlay)

@@ -17,9 +17,19 @@ from medical_gans.errors import OutputError, SettingError, TrainingAlarm
 from medical_gans.losses import adversarial_objective
 from medical_gans.methods.cyclegan import CycleGan
 from medical_gans.networks import ResnetGenerator, patch_discriminator
+from medical_gans.training.handlers import (
+    BestWeights,
+    Checkpoints,
+    LossTable,
+    Pictures,
+    Progress,
+    TensorBoard,
+    Validation,
+)
+from medical_gans.training.health import Alarms
 from medical_gans.training.player import Player
 from medical_gans.training.schedules import FlatThenLinear
-from medical_gans.training.trainer import StepTrainer, epoch_loader, seed_everything
+from medical_gans.training.trainer import MethodTrainer, epoch_loader, seed_everything
 from medical_gans.weights import load_weights
 
 ROOT = Path(__file__).parents[1]
@@ -55,9 +65,26 @@ def small_gan(seed=0):
     return CycleGan(generators, discriminators, losses, {"adversarial": 1.0, "cycle": 10.0}, pool_size=3)
 
 
+def usual_handlers(
+    folder, *, key_metric="cycle_mr+cycle_ct", validate=None, picture_every=100, alarms=None, resume=False, handlers=()
+):
+    """As the configs list them; what a test adds comes last."""
+    return [
+        Progress(),
+        alarms or Alarms(),
+        Validation(validate),
+        BestWeights(folder, key_metric),
+        LossTable(folder),
+        Pictures(folder, picture_every),
+        TensorBoard(folder, picture_every),
+        Checkpoints(folder, resume),
+        *handlers,
+    ]
+
+
 def train(folder, epochs, step=None, **options):
-    options = {"key_metric": "cycle_mr+cycle_ct", "picture_every": 100, **options}
-    trainer = StepTrainer(torch.device("cpu"), epochs, epoch_loader(Views(), 2), step or small_gan(), folder, **options)
+    given = torch.device("cpu"), epochs, epoch_loader(Views(), 2), step or small_gan()
+    trainer = MethodTrainer(*given, usual_handlers(folder, **options))
     trainer.run()
     return trainer
 
@@ -99,7 +126,7 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path):
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()[-2000:]
     rest = train(tmp_path / "killed", 6, small_gan(seed=99), resume=True)
     assert rest.state.epoch == 6
-    assert same(rest.step.state_dict(), whole.step.state_dict())
+    assert same(rest.method.state_dict(), whole.method.state_dict())
     weights = [torch.load(tmp_path / n / "model.pt", weights_only=True) for n in ("whole", "killed")]
     assert same(*weights)
     assert (tmp_path / "whole/losses.csv").read_text() == (tmp_path / "killed/losses.csv").read_text()
@@ -121,7 +148,7 @@ def test_best_weights_are_those_of_the_smallest_figure(tmp_path):
         return {"mae": next(figures)}
 
     trainer = train(tmp_path, 3, validate=validate, key_metric="mae")
-    assert trainer.best == 2.0
+    assert next(h for h in trainer.handlers if isinstance(h, BestWeights)).best == 2.0
     kept = load_weights(ResnetGenerator(width=2, blocks=1), tmp_path / "model.pt").state_dict()
     assert same(dict(kept), shipped[1])
 
@@ -192,14 +219,15 @@ DISTRIBUTED = textwrap.dedent(
     """
     import sys; sys.path.insert(0, {tests!r})
     import torch, torch.distributed as distributed
-    from test_training import Views, small_gan
-    from medical_gans.training.trainer import StepTrainer, epoch_loader, join_processes
+    from test_training import Views, small_gan, usual_handlers
+    from medical_gans.training.trainer import MethodTrainer, epoch_loader, join_processes
     torch.set_num_threads(1)
     device = join_processes("cpu")
     rank = distributed.get_rank()
     step = small_gan(seed=rank)
-    StepTrainer(device, 2, epoch_loader(Views(), 1), step, {folder!r}, key_metric="cycle_mr").run()
-    torch.save(step.generators.state_dict(), {folder!r} + f"/rank{{rank}}.pt")
+    handlers = usual_handlers({folder!r}, key_metric="cycle_mr")
+    MethodTrainer(device, 2, epoch_loader(Views(), 1), step, handlers).run()
+    torch.save(step.generators.networks.state_dict(), {folder!r} + f"/rank{{rank}}.pt")
     distributed.destroy_process_group()
     """
 )

@@ -40,7 +40,7 @@ PHANTOM_SETTINGS = [
 ]
 
 
-_READ = frozenset({"weights", "initial_weights", "patch", "generated", "features", "extractor", "key", "lookup_pairs"})
+_READ = frozenset({"patch", "generated", "lookup_pairs"})  # weights are not always read
 _WRITTEN = frozenset({"output_dir", "cache_dir", "tracking_uri"})
 
 

@@ -19,7 +19,7 @@ import inspect
 import pydoc
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medical_gans.cli.config_files import read_config
@@ -38,20 +38,20 @@ TRACKING_SETTINGS = frozenset({"tracking_uri", "experiment_name", "run_name", "s
 READ_BY_MONAI = (
     frozenset({"_meta_", "imports", "initialize", "run", "finalize", "is_not_rank0"})
     | {"bundle_root", "dataset_dir", "output_dir", "device", "network_def", "val_interval"}
-    | {f"train{SEPARATOR}inferer"}  # until lung_nodule and brain_lesion use theirs
     | TRACKING_SETTINGS
 )
 
 _ONLY_FOR_MONAI = ("_requires_", "_disabled_", "_desc_")  # of a component, and of no use to a card
 
 
-def check_settings(config: str | None = None) -> None:
+def check_settings(config: str | None = None, served: Sequence[str] = ()) -> None:
     """Refuse a setting that nothing reads, a target that does not exist, and an argument that its component lacks.
 
     To be called from the ``initialize`` list of a config.
 
     Args:
         config: file of ours that this config is, or is made from; what stands in it may be left without a reader.
+        served: entries that programs other than this run build, such as MONAI Label.
 
     Raises:
         SettingError: names each unknown setting and the nearest known name.
@@ -61,7 +61,7 @@ def check_settings(config: str | None = None) -> None:
     content = parser.get()
     shipped = _shipped(config)
     problems = []
-    unused = unused_settings(content)
+    unused = [name for name in unused_settings(content) if name not in served]
     known = [name for name in setting_ids(content) if name not in unused]
     for name in unused:
         if not has_id(shipped, name):

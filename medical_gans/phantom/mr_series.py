@@ -29,7 +29,7 @@ def write_mr_series(folder: Path, name: str, array: np.ndarray, affine: np.ndarr
     """
     import pydicom
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+    from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
     axes = affine[:3, :3]
     spacing = np.abs(np.diag(axes))
@@ -41,8 +41,8 @@ def write_mr_series(folder: Path, name: str, array: np.ndarray, affine: np.ndarr
     first = np.array([-corners[0].max(), -corners[1].max(), corners[2].min()])
     content = hashlib.sha256(np.ascontiguousarray(array).tobytes() + affine.tobytes() + name.encode()).hexdigest()
 
-    def uid(part: str) -> str:
-        return f"2.25.{int(hashlib.sha256(f'{content}{part}'.encode()).hexdigest()[:30], 16)}"
+    def uid(part: str) -> UID:
+        return UID(f"2.25.{int(hashlib.sha256(f'{content}{part}'.encode()).hexdigest()[:30], 16)}")
 
     times = vars(sequence)
     folder.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ class Manifest:
             "weights": self.weights,
             "inputs": {**self.inputs, **{k: v for record in records for k, v in record["inputs"].items()}},
             "warnings": self.warnings,
-            "passed_over": self.passed_over,
+            **({"passed_over": self.passed_over} if self.passed_over else {}),
             "cases": {
                 record["name"]: {key: record[key] for key in ("status", "warnings", "metrics", "seconds")}
                 for record in records

@@ -16,20 +16,7 @@ import torch
 
 from medical_gans.errors import InputError
 from medical_gans.io.writing import whole_file
-from medical_gans.weights import WeightsCard, first_line, initialised, load_weights, read_tensors, save_weights
-
-# until every caller asks `medical_gans.weights` itself
-__all__ = [
-    "Stateful",
-    "WeightsCard",
-    "initialised",
-    "load_checkpoint",
-    "load_weights",
-    "random_states",
-    "restore_random_states",
-    "save_checkpoint",
-    "save_weights",
-]
+from medical_gans.weights import first_line, read_tensors
 
 
 class Stateful(Protocol):

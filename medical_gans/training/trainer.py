@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -16,20 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from medical_gans.errors import SettingError
-from medical_gans.training.handlers import (
-    BestWeights,
-    Checkpoints,
-    LossTable,
-    Pictures,
-    Progress,
-    TensorBoard,
-    Validation,
-)
-from medical_gans.training.health import Alarms
+from medical_gans.training.handlers import Checkpoints
 from medical_gans.training.parallel import join_processes
-from medical_gans.weights import WeightsCard
 
-__all__ = ["MethodTrainer", "StepTrainer", "epoch_loader", "join_processes", "seed_everything"]
+__all__ = ["MethodTrainer", "epoch_loader", "join_processes", "seed_everything"]
 
 
 class Trainable(Protocol):
@@ -149,43 +138,3 @@ class MethodTrainer(Trainer):
 def _wait_for_all(engine: Trainer) -> None:
     if distributed.is_initialized():
         distributed.barrier()
-
-
-class StepTrainer(MethodTrainer):
-    """`MethodTrainer` with the usual handlers, for the configs that do not write them out yet."""
-
-    def __init__(
-        self,
-        device: torch.device,
-        max_epochs: int,
-        train_data_loader: DataLoader,
-        step: Trainable,
-        output_dir: str | Path,
-        *,
-        resume: bool = False,
-        key_metric: str | None = "mae",
-        validate: Callable[[nn.Module], dict[str, float]] | None = None,
-        validate_every: int = 1,
-        picture_every: int = 1,
-        alarms: Alarms | None = None,
-        handlers: Sequence[Any] | None = None,
-        card: WeightsCard | None = None,
-    ) -> None:
-        self.best_weights = BestWeights(output_dir, key_metric, card)
-        usual = [
-            Progress(),
-            alarms or Alarms(),
-            Validation(validate, validate_every),
-            self.best_weights,
-            LossTable(output_dir),
-            Pictures(output_dir, picture_every),
-            TensorBoard(output_dir, picture_every),
-            Checkpoints(output_dir, resume),
-        ]
-        super().__init__(device, max_epochs, train_data_loader, step, [*usual, *(handlers or ())])
-        self.step = step
-
-    @property
-    def best(self) -> float:
-        """Smallest figure so far."""
-        return self.best_weights.best

@@ -182,15 +182,15 @@ class NetworkView(ABC):
         return tuple(cuts)
 
     def _onto_grid(self, images: Tensor, part: Part) -> Tensor:
-        return _resized(images, self.grid)[(..., *self._cut(part))]
+        return _resized(images, self.grid)[(slice(None), slice(None), *self._cut(part))]
 
     def _back(self, images: Tensor, part: Part, outside: float) -> Tensor:
         inside = tuple(part[axis] for axis in self.axes)
         if self.grid == self.size:
             return images
         whole = images.new_full((*images.shape[:2], *self.grid), outside)
-        whole[(..., *self._cut(part))] = images
-        return _resized(whole, self.size)[(..., *inside)]
+        whole[(slice(None), slice(None), *self._cut(part))] = images
+        return _resized(whole, self.size)[(slice(None), slice(None), *inside)]
 
 
 @final

@@ -8,12 +8,12 @@ import zipfile
 import pytest
 from assemble import assemble
 from bundle_archives import without_source_paths, zip_folder
-from bundle_configs import stage_config, with_package
+from bundle_configs import serving, stage_config
 from bundle_documents import figures_of, metadata
 from bundle_processes import REPOSITORY
 from bundle_recipes import RECIPES, STAGES
 
-from medical_gans.cli import settings
+from medical_gans.cli import config_files, settings
 from medical_gans.errors import InputError
 
 CASES = [(name, stage) for name in RECIPES for stage in STAGES]
@@ -26,14 +26,28 @@ def stage_of(name, stage):
         pytest.skip(f"{path.name} missing")
     renamed = recipe.renamed if stage == "inference" else {}
     config = stage_config(path, recipe.settings, renamed, recipe.targets)
-    return config | (with_package(recipe.inference) if stage == "inference" else {})
+    return serving(config, recipe.inference) if stage == "inference" else config
 
 
 @pytest.mark.parametrize(("name", "stage"), CASES)
 def test_every_reference_leads_somewhere_and_every_setting_is_read(name, stage):
     config = stage_of(name, stage)
     assert settings.unknown_references(config) == []
-    assert settings.unused_settings(config) == []
+    served = RECIPES[name].inference if stage == "inference" else {}
+    assert set(settings.unused_settings(config)) <= set(served)
+
+
+def test_a_bundle_preprocesses_word_for_word_as_the_configs_do():
+    written = config_files.read_config(REPOSITORY / "configs" / "mr_to_ct_inference.yaml")["preprocessing"]
+    for stage in STAGES:
+        assert without_waiting(stage_of("mr_to_ct_synthesis", stage)["preprocessing"]) == written
+
+
+def without_waiting(value):
+    """Without the entries that make a component wait for the package of the bundle."""
+    if isinstance(value, dict):
+        return {key: without_waiting(entry) for key, entry in value.items() if key != "_requires_"}
+    return [without_waiting(entry) for entry in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize(("name", "stage"), CASES)

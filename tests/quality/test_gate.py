@@ -19,7 +19,7 @@ from medical_gans.io import Volume, find_cases, save_volume
 from medical_gans.networks.patch_discriminator import patch_discriminator
 from medical_gans.phantom import write_dataset
 from medical_gans.report.views import CaseVolumes
-from medical_gans.training.checkpoints import WeightsCard, save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 VAULT = ("skull", "bone in the brain", "brain")
 
@@ -165,8 +165,8 @@ def test_the_gate_lies_beside_the_weights(tmp_path, gate):
     critic = patch_discriminator(width=4, layers=3, norm="none")
     (tmp_path / "critics").mkdir()
     save_weights(tmp_path / "critics" / "mr_to_ct_x.pt", critic)
-    network = {"width": 4, "layers": 3, "norm": "none"}
-    WeightsCard([1.0, 1.0, None], network=network).save(tmp_path / "critics" / "mr_to_ct_x.pt")
+    network_def = {"_target_": "medical_gans.networks.patch_discriminator", "width": 4, "layers": 3, "norm": "none"}
+    WeightsCard([1.0, 1.0, None], network_def=network_def).save(tmp_path / "critics" / "mr_to_ct_x.pt")
     gate.limits.save(tmp_path / "mr_to_ct_x_quality.json")
     loaded = load_gate([tmp_path / "mr_to_ct_x.pt", tmp_path / "other.pt"])
     assert loaded.limits == gate.limits and loaded.critic.spacing == (1.0, 1.0)

@@ -27,7 +27,7 @@ from medical_gans.inference.lesions import pictures as lesion_pictures
 from medical_gans.io import read_volume, save_volume
 from medical_gans.io.dicom.masks import read_dicom_structure
 from medical_gans.io.sequence_cases import find_sequence_cases
-from medical_gans.transforms.sequences import usual_preprocessing
+from medical_gans.transforms.sequence_volume import usual_preprocessing
 from medical_gans.weights import WeightsCard, build_network, save_weights
 
 SHAPE = (24, 28, 16)
@@ -298,7 +298,9 @@ def test_sequences_that_cannot_be_right_are_refused(tmp_path, channels, said):
 
 def test_a_card_of_another_workflow_is_refused(tmp_path):
     save_weights(tmp_path / "other.pt", Bright())
-    WeightsCard([1.0] * 3, network={"width": 4}).save(tmp_path / "other.pt")
+    WeightsCard([1.0] * 3, network_def={"_target_": "medical_gans.networks.ResnetGenerator", "width": 4}).save(
+        tmp_path / "other.pt"
+    )
     with pytest.raises(UserError, match=r"card of other\.pt|do not fit the network"):
         load_segmenter(Bright(), tmp_path / "other.pt", ["FLAIR"])
 

@@ -193,7 +193,7 @@ class SynthesisInferer:
             InputError: nothing in it stands out from air, or it is unlike the training images and that is refused.
             SettingError: a setting does not fit the network.
         """
-        image = inputs[0]
+        image: MetaTensor = inputs[0]  # type: ignore[assignment]
         source = Path(str(image.meta.get("filename_or_obj", "image")))
         if self.fingerprint is not None and source.exists():
             mr = read_volume(source, modality="MR")

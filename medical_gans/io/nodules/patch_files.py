@@ -84,7 +84,8 @@ def read_samples_table(folder: str | Path) -> list[dict[str, str]]:
     table = Path(folder) / _TABLE
     if not table.is_file():
         raise InputError(f"{folder} holds no {_TABLE}. Give the output_dir of lung_nodule inference.")
-    rows = read_table(table, ("file", "class"), "Run lung_nodule inference again.")
+    what = "It lists nodules with file and class, as lung_nodule inference writes it."
+    rows = read_table(table, ("file", "class"), what)
     if not rows:
         raise InputError(f"{table} lists no nodules with file and class. Run lung_nodule inference again.")
     return [dict(row.cells) for row in rows]

@@ -9,6 +9,7 @@ from typing import Any
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, Volume, read_mask, read_volume
+from medical_gans.transforms.modality import checked_ct, with_background_at_zero
 
 CASE = "{case}"
 _DICOM = (".dcm", ".dicom", ".ima")
@@ -42,7 +43,7 @@ class DoseSources:
             InputError: it cannot be read.
         """
         assert case.ct is not None
-        return read_volume(case.ct, modality="CT")
+        return checked_ct(read_volume(case.ct, modality="CT"))
 
     def read_synthetic(self, case: Case) -> Volume:
         """The synthetic CT, as stored or made now. Its affine is its own: it is never taken from the reference.
@@ -62,7 +63,7 @@ class DoseSources:
             trained = self.load_generators()
             made_by = self.synthesis(trained.generators)
             self._translate.append(made_by)
-        mr = read_volume(case.mr, modality="MR")
+        mr = with_background_at_zero(read_volume(case.mr, modality="MR"))
         made = self._translate[0](mr)
         return Volume(made.hounsfield, mr.affine, mr.source)
 
