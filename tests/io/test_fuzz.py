@@ -2,7 +2,8 @@
 
 What is read is compared with readers that are not ours: nibabel and SimpleITK for NIfTI, pydicom file by file for
 DICOM. No file of the input may change. MEDICAL_GANS_FUZZ scales the number of examples (100, the default: 2800 in
-less than a minute); MEDICAL_GANS_FUZZ_LOG names a file that gets a line per example: which test, read or refused, first words.
+less than a minute); MEDICAL_GANS_FUZZ_LOG names a file that gets a line per example: which test, read or refused,
+first words.
 """
 
 import gzip

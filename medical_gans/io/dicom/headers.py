@@ -53,7 +53,7 @@ def quiet() -> Iterator[None]:
     log = logging.getLogger("pydicom")
     level = log.level
     with pydicom_config.disable_value_validation(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom")
+        warnings.simplefilter("ignore", UserWarning)
         log.setLevel(logging.CRITICAL)
         try:
             yield
