@@ -29,7 +29,7 @@ class WeightsCard:
     Attributes:
         network_def: the network as it was configured: ``_target_`` and its arguments.
         spacing: voxel size in mm along the canonical axes; None where it was left as it came.
-        plane: of the slices.
+        plane: of the slices; several, with commas between them, are averaged at inference.
         adjacent: slices stacked as channels.
         fingerprint: of the training images, as `fingerprint.Fingerprint.to_json` gives it.
         classes: names of the classes of a conditional generator, in the order of its labels.

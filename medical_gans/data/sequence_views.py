@@ -15,7 +15,7 @@ from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.transforms.sequence_grid import in_box_of
-from medical_gans.transforms.sequences import Preprocessing, SequenceVolume, read_sequence_case
+from medical_gans.transforms.sequence_volume import Preprocessing, SequenceVolume, read_sequence_case
 
 DEVIATIONS = 4.0
 """Normalised intensities up to this many deviations from the mean fit into [-1, 1]; others saturate."""

@@ -34,6 +34,8 @@ class Vault:
         closed: share of the rays that meet at least 2 mm of skull.
         thickness_mm: median over the rays of the length above 300 HU.
         largest_hu: median over the rays of their largest HU.
+        density_ratio: median over the rays of HU of the marrow relative to that of the two tables (skull density ratio,
+            Chang et al. 2016); 1 where there is no marrow, `nan` where no ray meets 2 mm of skull.
         inner_bone: share of the inner 70 % of the rays above 150 HU, weighted as a volume.
         brain_spread_hu: interquartile range of HU in the inner 70 %, weighted as a volume.
         thicknesses_mm: of each ray ``(ray,)``; ``nan`` where it leaves the picture before it meets the skin.
@@ -42,6 +44,7 @@ class Vault:
     closed: float
     thickness_mm: float
     largest_hu: float
+    density_ratio: float
     inner_bone: float
     brain_spread_hu: float
     thicknesses_mm: np.ndarray
@@ -52,6 +55,7 @@ class Vault:
             "vault_closed": self.closed,
             "vault_thickness_mm": self.thickness_mm,
             "vault_largest_hu": self.largest_hu,
+            "skull_density_ratio": self.density_ratio,
             "inner_bone": self.inner_bone,
             "brain_spread_hu": self.brain_spread_hu,
         }
@@ -103,6 +107,7 @@ def measure_vault(hounsfield: np.ndarray, body: np.ndarray, spacing: Sequence[fl
         closed=float(np.mean(lengths >= _LEAST_SKULL_MM)),
         thickness_mm=float(np.median(lengths)),
         largest_hu=float(np.median(largest)),
+        density_ratio=_density_ratio([v[b] for v, b in zip(values, before, strict=True)]),
         inner_bone=float(np.average(values[inner] > INNER_BONE_HU, weights=weight)),
         brain_spread_hu=_spread(values[inner], weight),
         thicknesses_mm=thicknesses,
@@ -133,6 +138,19 @@ def _directions() -> np.ndarray:
     turn = number * np.pi * (3 - np.sqrt(5))
     radius = np.sqrt(1 - height**2)
     return np.stack([radius * np.cos(turn), radius * np.sin(turn), height], axis=1)
+
+
+def _density_ratio(rays: Sequence[np.ndarray]) -> float:
+    ratios = []
+    for hounsfield in rays:
+        skull = np.flatnonzero(hounsfield > SKULL_HU)
+        if len(skull) * _STEP_MM < _LEAST_SKULL_MM:
+            continue
+        part = hounsfield[skull[0] : skull[-1] + 1]
+        half = len(part) // 2
+        inner, outer = int(np.argmax(part[:half])), half + int(np.argmax(part[half:]))
+        ratios.append(part[inner : outer + 1].min() / (0.5 * (part[inner] + part[outer])))
+    return float(np.median(ratios)) if ratios else float("nan")
 
 
 def _spread(values: np.ndarray, weight: np.ndarray) -> float:

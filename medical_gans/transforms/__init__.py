@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from medical_gans.transforms.random_fields import RandomFields, Window
     from medical_gans.transforms.reading import ReadImaged
     from medical_gans.transforms.sequence_grid import ResizeToSpacingd, ToSourceGridd
+    from medical_gans.transforms.sequence_volume import read_sequence_case
     from medical_gans.transforms.sequences import (
         FindForegroundd,
         NormaliseForegroundd,
         ReadSequencesd,
         WithinForegroundd,
-        read_sequence_case,
     )
     from medical_gans.transforms.tissues import CtTissues, label_tissues
 
@@ -51,7 +51,7 @@ _HOME = {
     "Window": "random_fields",
     "WithinForegroundd": "sequences",
     "label_tissues": "tissues",
-    "read_sequence_case": "sequences",
+    "read_sequence_case": "sequence_volume",
     "resize_in_plane": "grid",
 }
 

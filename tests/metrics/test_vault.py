@@ -38,6 +38,16 @@ def test_a_spherical_skull_has_its_thickness_whatever_the_voxels(spacing: tuple[
     assert found.brain_spread_hu == 0.0
 
 
+def test_marrow_of_half_the_hounsfield_of_the_tables_gives_a_density_ratio_of_one_half() -> None:
+    hounsfield, body, radius = head(skull=(56.0, 68.0))
+    plain = measure_vault(hounsfield, body, (1.0, 1.0, 1.0))
+    hounsfield[(radius > 60) & (radius <= 64)] = 550.0
+    found = measure_vault(hounsfield, body, (1.0, 1.0, 1.0))
+    assert plain is not None and found is not None
+    assert plain.density_ratio == pytest.approx(1.0, abs=0.01)
+    assert found.density_ratio == pytest.approx(0.5, abs=0.03)
+
+
 def test_a_hole_opens_its_share_of_the_solid_angle() -> None:
     hounsfield, body, radius = head()
     cosine = (np.arange(200) - MIDDLE_MM)[None, None] / np.maximum(radius, 1.0)

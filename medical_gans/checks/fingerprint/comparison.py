@@ -224,10 +224,11 @@ class Fingerprint:
     def _skull_stripped(self, figures: Measurement) -> bool:
         """A head smaller than any of training, without the scalp over dark skull that all of them have."""
         rim = self.scalars.get("rim")
-        if self.anatomy != "head" or rim is None or rim.low <= 0:
+        if self.anatomy != "head" or rim is None:
             return False
         small = figures.scalars["body_volume"] < self.scalars["body_volume"].low
-        return small and figures.scalars.get("rim", 0.0) < rim.low / 2
+        # a scalp dimmer than the brain, as coils far from it leave, makes the rim of a whole head negative too
+        return small and figures.scalars.get("rim", 0.0) < (rim.low / 2 if rim.low > 0 else rim.low)
 
     def _figure(self, figures: Measurement, name: str) -> str:
         spread = self.scalars[name]

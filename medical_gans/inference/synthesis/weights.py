@@ -31,7 +31,7 @@ class TrainedGenerators:
         generators: in evaluation mode.
         files: their weights files.
         spacing: voxel size of training in mm along the canonical axes; None where kept or not known.
-        plane: of the training slices.
+        plane: of the training slices; several with commas between them.
         fingerprint: of the training images; None where the weights came without it.
     """
 
@@ -126,7 +126,7 @@ def training_card(
         cases: the training set.
         anatomy: site in plain words, such as ``head``.
         spacing: voxel size of training in mm.
-        plane: of the slices.
+        plane: of the slices; several, with commas between them, are averaged at inference.
         adjacent: slices stacked as channels.
         network_def: the network as it is configured.
 
