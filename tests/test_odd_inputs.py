@@ -30,8 +30,8 @@ def head(seed: int = 0) -> np.ndarray:
 def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.pt"
     save_weights(path, ResnetGenerator(width=2, blocks=0))
-    network = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
-    WeightsCard([None, None, None], network_def=network).save(path)
+    network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
+    WeightsCard([None] * 3, network_def=network_def).save(path)
     return path
 
 

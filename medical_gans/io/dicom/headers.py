@@ -19,14 +19,23 @@ import numpy as np
 import pydicom
 from pydicom import config as pydicom_config
 from pydicom.dataset import FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, CTImageStorage, MRImageStorage
 
 from medical_gans.errors import InputError
 from medical_gans.io.formats import DICOM_SUFFIXES, is_image_object, starts_as_dicom
 
 UNREADABLE = (
-    *(InvalidDicomError, AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError),
+    *(
+        InvalidDicomError,
+        BytesLengthException,
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        NotImplementedError,
+    ),
     *(EOFError, OSError, OverflowError, MemoryError, RecursionError, struct.error, zlib.error),
 )
 """What pydicom raises on files that are damaged."""
