@@ -70,7 +70,8 @@ class RegistrationEvaluator(CohortEvaluator):
     ) -> None:
         require_extra()
         self.registration = registration
-        files, self.translate = guide or ((), None)
+        self.translate = None if guide is None else guide[1]
+        files = [] if guide is None else guide[0]
         self.limits = limits or Limits()
         self.root = dataset_dir if isinstance(dataset_dir, str | Path) else "."
         self.decisive = {
