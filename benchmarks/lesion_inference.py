@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from medical_gans.inference.lesions import LesionSegmentation
 from medical_gans.io import Volume, save_volume
 from medical_gans.io.sequence_cases import SequenceCase
-from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
+from medical_gans.transforms.sequence_volume import SequenceVolume, read_sequence_case
 from medical_gans.weights import build_network
 
 NETWORKS = {

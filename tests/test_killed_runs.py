@@ -12,7 +12,7 @@ import pytest
 from test_outputs import image, tree
 
 from medical_gans.networks import ResnetGenerator
-from medical_gans.weights import save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 MOMENTS = int(os.environ.get("MEDICAL_GANS_KILLS", "4"))
 """How often the run is killed; 50 were done once, by hand."""
@@ -45,6 +45,8 @@ def test_a_cohort_killed_at_random_moments_ends_as_an_undisturbed_one(tmp_path, 
     for number in range(6):
         image(data / f"p{number}" / "T1.nii.gz", number)
     save_weights(tmp_path / "small.pt", ResnetGenerator(width=2, blocks=0))
+    network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
+    WeightsCard([None] * 3, network_def=network_def).save(tmp_path / "small.pt")
     script = tmp_path / "run.py"
     script.write_text(_RUN.format(repository=str(repository)))
     before = tree(data)

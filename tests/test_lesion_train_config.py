@@ -102,9 +102,10 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys)
     made = tmp_path / "look" / "translated"
     assert sorted(path.name for path in (made / "case1").iterdir()) == ["FLAIR.nii.gz", "SWI.nii.gz"]
     assert train(*words, "--translated_dir", made, "--output_dir", tmp_path / "run") == 0
-    watched = ["--train#alarms#every", "1", "--train#alarms#patience", "1", "--train#alarms#collapse_ratio", "1e6"]
+    watched = ["every", "1", "patience", "1", "collapse_ratio", "1e6"]
+    watched = [word if n % 2 else f"--train#handlers#1#{word}" for n, word in enumerate(watched)]
     assert main(["brain_lesion", "translate", *words, *small, *watched, "--output_dir", str(tmp_path / "dead")]) != 0
-    assert "The generator of 'translated_source' has collapsed" in " ".join(capsys.readouterr().err.split())
+    assert "The generator of 'synthetic_target' has collapsed" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "dead" / "translated").exists()
     (made / "case1").rename(made / "other")
     assert train(*words, "--translated_dir", made, "--output_dir", tmp_path / "again") == 2
@@ -120,7 +121,7 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys)
             "no case with a file named after the sequence GRE",
         ),
         (["--label", "tumour"], "has no label map 'tumour'"),
-        (["--network_def#_target_", "monai.networks.nets.UNt"], "did you mean 'monai.networks.nets.UNet'?"),
+        (["--network_def#_target_", "monai.networks.nets.UNt"], "has no UNt (did you mean 'UNet'?)"),
         (["--network_def#channels", "[16]"], "UNet does not take these arguments"),
         (["--class_names", "[lesion]"], "class_names needs a name for each"),
         (["--label_groups", "[[2]]"], "holds the labels [1]"),
@@ -174,6 +175,7 @@ class Killed:
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
+@pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_bit_for_bit_and_so_does_one_with_a_longer_plan(data, tmp_path):
     """Three epochs at once; the same, killed in the second; and one epoch, continued by a plan of three."""
     overlay = tmp_path / "smaller.yaml"
@@ -181,7 +183,8 @@ def test_a_killed_run_goes_on_bit_for_bit_and_so_does_one_with_a_longer_plan(dat
     plan = "train#segmenter#schedule: {_target_: torch.optim.lr_scheduler.LinearLR, _mode_: callable, total_iters: 2}"
     overlay.write_text(plan + kill)
     words = ["--dataset_dir", data / "source", "--target_dir", data / "target", "--ramp_epochs", "[0,1]"]
-    words = [str(word) for word in [*words, "--batch_size", "2", "--self_training_weight", "0.1"]]
+    words += ["--batch_size", "2", "--self_training_weight", "0.1", "--flat_epochs", "1", "--decay_epochs", "2"]
+    words = [str(word) for word in words]
     given = ["brain_lesion", "train", "--config_file", f"smoke_brain_lesion,{overlay}", *words]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     command = [sys.executable, "-m", "medical_gans", *given, "--max_epochs", "3", "--output_dir", str(tmp_path / "cut")]

@@ -8,7 +8,7 @@ import torch
 
 from medical_gans.data.sequence_views import LesionViews
 from medical_gans.errors import InputError
-from medical_gans.transforms.sequences import SequenceVolume
+from medical_gans.transforms.sequence_volume import SequenceVolume
 
 CONFIG = Path(__file__).parents[1] / "configs" / "brain_lesion_train.yaml"
 RNG = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from medical_gans.cli import command as cli
 from medical_gans.errors import InputError
 from medical_gans.io import read_volume
 from medical_gans.networks import ResnetGenerator
-from medical_gans.training.checkpoints import save_weights
+from medical_gans.weights import save_weights
 
 SHAPE = (24, 28, 16)
 SMALL = ("--network_def#width", "2", "--network_def#blocks", "0", "--device", "cpu", "--uncertainty", "false")

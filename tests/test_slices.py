@@ -205,3 +205,43 @@ def test_a_pair_at_two_places_is_refused_in_paired_training(tmp_path):
     far = prepare_volume(case, "ct", preprocessing(), tmp_path / "far")
     with pytest.raises(InputError, match="lie at different places: corners up to 50 mm apart"):
         TranslationViews([mr], [far], crop_size=(32, 32), views_per_epoch=4, paired=True)
+
+
+def test_a_registered_pair_is_trusted_at_the_same_place_in_every_view(tmp_path):
+    cases = []
+    for number in range(2):
+        case = _patient(tmp_path, f"p{number}", seed=number)
+        hounsfield = np.asarray(nibabel.load(case.ct).dataobj)
+        mask = _write(tmp_path / case.name / "trusted.nii.gz", hounsfield == 900, nibabel.load(case.ct).affine)
+        cases.append(Case(case.name, case.mr, case.ct, trusted=mask if number == 0 else None))
+    views = translation_views(
+        TrainingCases(cases, cases, []),
+        cache_dir=tmp_path / "cache",
+        preprocessing=preprocessing(),
+        crop_size=(32, 32),
+        views_per_epoch=24,
+        paired=True,
+    )
+    inner = (slice(None), slice(12, 20), slice(12, 20))  # not beyond the edge of the volume
+    fully = 0
+    for view in (views[index] for index in range(24)):
+        trusted, bone = view["trusted"][inner] > 0.9, view["ct"][inner] > 0.2
+        if trusted.all():
+            fully += 1
+        else:
+            assert not (trusted & ~bone).any()
+    assert 0 < fully < 24
+
+
+def test_unpaired_views_know_nothing_of_trust(tmp_path):
+    case = _patient(tmp_path, "p")
+    mask = _write(tmp_path / "p" / "trusted.nii.gz", np.ones((48, 40, 12)), nibabel.load(case.ct).affine)
+    cases = [Case("p", case.mr, case.ct, trusted=mask)]
+    views = translation_views(
+        TrainingCases(cases, cases, []),
+        cache_dir=tmp_path / "cache",
+        preprocessing=preprocessing(),
+        crop_size=(32, 32),
+        views_per_epoch=1,
+    )
+    assert set(views[0]) == {"mr", "ct"}

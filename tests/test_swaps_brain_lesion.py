@@ -14,6 +14,7 @@ from medical_gans.cli.command import main
 from medical_gans.cli.config_files import read_config
 from medical_gans.cli.paths import configs_dir
 from medical_gans.io import save_volume
+from medical_gans.transforms import RandPaintRegionsd
 from medical_gans.weights import load_network
 
 SHAPE = (36, 38, 34)
@@ -242,7 +243,7 @@ def test_training_goes_through_its_inferer(data, tmp_path):
     assert type(method.inferer).__name__ == "Counted" and type(method.inferer).calls >= 4  # two steps, two domains
 
 
-def test_an_added_handler_is_called(data, tmp_path, caplog):
+def test_an_added_handler_is_called(data, tmp_path, caplog, capsys):
     overlay = """
 +train#handlers:
   - _target_: monai.handlers.StatsHandler
@@ -251,7 +252,7 @@ def test_an_added_handler_is_called(data, tmp_path, caplog):
     with caplog.at_level("INFO"):
         trainer = train(data, tmp_path / "run", overlay).get_parsed_content("train#trainer")
     assert "StatsHandler" in [type(handler).__name__ for handler in trainer.handlers]
-    assert "Iter: 2/2 -- loss" in caplog.text.replace("Loss", "loss")
+    assert "Iter: 2/2 -- Loss" in caplog.text + capsys.readouterr().out
 
 
 def test_another_discriminator_judges_the_domains(data, tmp_path):
@@ -263,7 +264,8 @@ train#discriminator#networks#discriminator:
   crop: 0 # voxels
 +imports: ["$import medical_gans.networks as networks"]
 """
-    method = train(data, tmp_path / "run", overlay).get_parsed_content("train#method")
+    small = {"network_def#channels": [2, 2, 4, 4]}
+    method = train(data, tmp_path / "run", overlay, small=False, **small).get_parsed_content("train#method")
     assert method.discriminator["discriminator"].mix[0].out_channels == 5
 
 
@@ -277,3 +279,24 @@ def test_predictions_of_a_swapped_network_are_judged_from_the_weights_alone(data
     )
     figures = json.loads((tmp_path / "out/metrics.json").read_text())["summary"]["lesion"]["adapted"]
     assert 0 <= figures["dice"]["mean"] <= 1
+
+
+def test_random_contrast_is_painted_on_the_source_alone_and_trains(data, tmp_path):
+    overlay = (configs_dir() / "painted_contrast.yaml").read_text().partition("source_augmentation:")
+    overlay = "source_augmentation:" + overlay[2].replace("[0.4, 0.3, 0.3]", "[0.0, 0.0, 1.0]")
+    lines = [line for line in overlay.splitlines() if "detail" not in line and "label_key" not in line]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "paint.yaml").write_text("\n".join(lines))
+    words = ["--config_file", f"smoke_brain_lesion,{tmp_path / 'paint.yaml'}", "--output_dir", folder]
+    words += ["--dataset_dir", data / "source", "--target_dir", data / "target", "--device", "cpu"]
+    assert main(["brain_lesion", "train", *map(str, words)]) == 0
+    assert (folder / "model.pt").is_file()
+    parser = train(data, tmp_path / "plain")
+    views = parser.get_parsed_content("train#dataset")
+    plain = views[1]
+    paint = RandPaintRegionsd("image")
+    views.source_augmentation = paint
+    painted = views[1]
+    assert torch.equal(painted["label"], plain["label"]) or torch.equal(painted["label"].flip(1), plain["label"])
+    assert not torch.allclose(painted["source"], plain["source"])

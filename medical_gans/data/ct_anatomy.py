@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
@@ -113,7 +113,7 @@ def prepare_anatomy(
     """
     if case.ct is None:
         raise InputError(f"{case.name} has no CT to paint.")
-    files = [case.ct, *(f for f in (case.mr, case.mask) if paired and f is not None)]
+    files = [case.ct, *(f for f in (case.mr, case.trusted or case.mask) if paired and f is not None)]
     stamp = f"{[(str(f), f.stat().st_mtime_ns) for f in files]}{paired}{tuple(spacing)}{_VERSION}"
     stored = cache_dir / f"{case.name}_anatomy_{hashlib.sha256(stamp.encode()).hexdigest()[:12]}.npy"
     beside = stored.with_suffix(".npz")
@@ -142,7 +142,7 @@ def _anatomy(case: Case, spacing: Sequence[float | None], paired: bool) -> tuple
     hounsfield = smoothed_ct(smoothed_ct(hounsfield))
     maps = [np.where(body, hounsfield - AIR_HU, 0.0), 100.0 * bone_mask(hounsfield, edges), 100.0 * body]
     if paired:
-        pair = read_pair(case)
+        pair = read_pair(replace(case, mask=case.trusted or case.mask))
         mr = canonical(pair.mr.array)
         reference = mr_reference_intensity(mr, body_mask(mr, edges, "MR"))
         maps += [1000.0 * np.clip(mr / reference, 0.0, 2.0), 100.0 * canonical(pair.mask)]

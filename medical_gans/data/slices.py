@@ -23,13 +23,13 @@ from tqdm import tqdm
 
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
-from medical_gans.io import Case, TrainingCases, Volume, read_volume
+from medical_gans.io import Case, TrainingCases, Volume, read_mask, read_volume
 from medical_gans.io.grid import corners, largest_distance
 from medical_gans.io.writing import whole_file
 from medical_gans.transforms import body_mask, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, SlicePlane, ToGridd, WholeBody, grid_of, slices_at
 from medical_gans.transforms.modality import checked_ct, checked_mr
-from medical_gans.transforms.reading import preprocessed
+from medical_gans.transforms.reading import on_its_grid, preprocessed
 
 _ONE_GRID = 0.2  # of a voxel of training, that MR and CT of a pair may be apart
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def prepare_volume(
 
     Args:
         case: where the files are.
-        kind: ``"mr"`` or ``"ct"``.
+        kind: ``"mr"``, ``"ct"``, or ``"trusted"`` for the mask of a registered pair: 1 inside, -1 outside.
         preprocessing: of ``{"image": MR}`` or ``{"ct": CT}``, with a `transforms.ToGridd`; the same as in inference.
         cache_dir: folder for the prepared arrays; an array already there for the same file and recipe is used.
         dimensions: 2 prepares slices, 3 blocks.
@@ -95,10 +95,15 @@ def prepare_volume(
     if not (stored.exists() and array_path.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)
         key = "image" if kind == "mr" else "ct"
-        volume = (checked_mr if kind == "mr" else checked_ct)(read_volume(path, modality=kind.upper()))
-        for note in volume.notes:
-            logger.warning("%s: %s", path.name, note)
-        image = preprocessed(preprocessing, {key: volume})[key]
+        if kind == "trusted":
+            volume = read_mask(path)
+            inside = np.where(volume.array, np.float32(1), np.float32(-1))
+            image = grid({"ct": on_its_grid(inside[None], volume)})["ct"]
+        else:
+            volume = (checked_mr if kind == "mr" else checked_ct)(read_volume(path, modality=kind.upper()))
+            for note in volume.notes:
+                logger.warning("%s: %s", path.name, note)
+            image = preprocessed(preprocessing, {key: volume})[key]
         unit, mask, true_spacing, distance = _on_grid(image, kind, grid, dimensions)
         with whole_file(array_path) as temporary, open(temporary, "wb") as file:
             np.save(file, unit)
@@ -135,7 +140,9 @@ def _on_grid(
     """All that a network sees of a volume, where the body is in it, its spacing, and the distance of slices."""
     unit = image.as_tensor()[0]
     edges = tuple(float(e) for e in np.linalg.norm(np.asarray(image.affine, dtype=np.float64)[:3, :3], axis=0))
-    if kind == "mr":
+    if kind == "trusted":
+        mask = unit.numpy() > 0
+    elif kind == "mr":
         mask = body_mask((unit + 1.0).numpy(), edges)
     else:
         mask = body_mask(unit_to_hounsfield(unit).numpy(), edges, "CT")
@@ -155,6 +162,18 @@ def _on_grid(
     return made.contiguous().numpy(), mask_there[0, 0].numpy() > 0, true_spacing, distance
 
 
+class _Everywhere(PreparedVolume):
+    """Trust in a pair that came without a mask."""
+
+    def array(self) -> np.ndarray:
+        """1 in every voxel, in the memory of one."""
+        return np.broadcast_to(np.float32(1), super().array().shape)
+
+
+def _everywhere(mr: PreparedVolume) -> PreparedVolume:
+    return _Everywhere(mr.name, mr.path, mr.spacing, mr.slices, mr.box, mr.distance)
+
+
 class TranslationViews(EpochViews):
     """Random views of MR and CT.
 
@@ -164,14 +183,17 @@ class TranslationViews(EpochViews):
         crop_size: voxels of a view: two numbers for slices, three for blocks.
         views_per_epoch: length of the data set.
         paired: cut MR and CT at the same place.
+        trusted: where each pair may teach; None trusts a pair everywhere. Without any, views do not have it.
         plane: plane of the slices (2D).
         adjacent: slices stacked as channels (2.5D), odd.
         seed: seed of every choice.
-        augmentation: of ``{"mr": ..., "ct": ...}``, or of one of them where they are not paired: a MONAI transform
-            that leaves `crop_size` voxels; its random state is set for every view. None cuts the middle.
+        augmentation: of ``{"mr": ..., "ct": ..., "trusted": ...}``, or of MR or CT alone where they are not paired: a
+            MONAI transform that leaves `crop_size` voxels; its random state is set for every view. None cuts the
+            middle.
 
     Yields:
-        ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1].
+        ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1]; with trusted pairs also ``"trusted"``,
+        1 where the CT may teach and -1 where not.
 
     Raises:
         InputError: one of the two lists is empty, or a pair lies on two grids.
@@ -186,6 +208,7 @@ class TranslationViews(EpochViews):
         crop_size: Sequence[int],
         views_per_epoch: int,
         paired: bool = False,
+        trusted: Sequence[PreparedVolume | None] = (),
         plane: str = "axial",
         adjacent: int = 1,
         seed: int = 0,
@@ -201,13 +224,16 @@ class TranslationViews(EpochViews):
         if adjacent < 1 or adjacent % 2 == 0:
             raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
         super().__init__(views_per_epoch, seed)
-        self.volumes = {"mr": list(mr), "ct": list(ct)}
+        self.volumes: dict[str, list] = {"mr": list(mr), "ct": list(ct)}
+        if paired and any(trusted):
+            everywhere = [_everywhere(volume) for volume in mr]
+            self.volumes["trusted"] = [mask or all_of_it for mask, all_of_it in zip(trusted, everywhere, strict=True)]
         self.crop_size = tuple(crop_size)
         self.paired = paired
         self.axis = PLANES[plane]
         self.adjacent = adjacent
-        self.groups = [("mr", "ct")] if paired else [("mr",), ("ct",)]
-        self.augmentation = augmentation or CenterSpatialCropd(["mr", "ct"], crop_size, allow_missing_keys=True)
+        self.groups = [tuple(self.volumes)] if paired else [("mr",), ("ct",)]
+        self.augmentation = augmentation or CenterSpatialCropd([*self.volumes], crop_size, allow_missing_keys=True)
         if paired:
             self._check_pairs()
         self._starts = {k: np.cumsum([len(v.slices) for v in self.volumes[k]]) for k in ("mr", "ct")}
@@ -219,7 +245,12 @@ class TranslationViews(EpochViews):
             if mr.array().shape != ct.array().shape:
                 raise InputError(
                     f"MR and CT of {mr.name} lie on different grids ({mr.array().shape} and {ct.array().shape}). "
-                    "Register and resample the CT to the MR, or train with paired=false."
+                    "Register the CT to the MR with mr_to_ct register, or train with paired=false."
+                )
+        for mr, mask in zip(self.volumes["mr"], self.volumes.get("trusted", ()), strict=False):
+            if mask.array().shape != mr.array().shape:
+                raise InputError(
+                    f"The trusted mask of {mr.name} lies on another grid than its MR. Register the pair again."
                 )
             if mr.corners is not None and ct.corners is not None:
                 apart = largest_distance(mr.corners, ct.corners)
@@ -237,6 +268,10 @@ class TranslationViews(EpochViews):
             if isinstance(self.augmentation, Randomizable):
                 self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
             moved = self.augmentation(windows)  # type: ignore[arg-type]
+            if "trusted" in keys and moved["trusted"].shape != moved["ct"].shape:
+                raise SettingError(
+                    "augmentation leaves out where pairs are trusted. Add trusted to its keys mr and ct."
+                )
             view.update({k: torch.as_tensor(moved[k]).as_subclass(torch.Tensor).contiguous() for k in keys})
         return view
 
@@ -306,4 +341,12 @@ def translation_views(
         made = prepare_volume(case, kind, preprocessing, Path(cache_dir), len(crop_size), recipe)
         prepared[kind].append(made)
     plane = grid_of(preprocessing).planes[0]
-    return TranslationViews(prepared["mr"], prepared["ct"], crop_size=crop_size, plane=plane, **options)
+    trusted = [
+        prepare_volume(case, "trusted", preprocessing, Path(cache_dir), len(crop_size), recipe)
+        if case.trusted
+        else None
+        for case in (cases.mr if options.get("paired") else ())
+    ]
+    return TranslationViews(
+        prepared["mr"], prepared["ct"], crop_size=crop_size, plane=plane, trusted=trusted, **options
+    )

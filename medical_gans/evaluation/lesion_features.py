@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from medical_gans.errors import InputError, SettingError
 from medical_gans.evaluation.lesion_methods import LesionMethod, Member
 from medical_gans.io.sequence_cases import SequenceCase, check_apart, find_sequence_cases
-from medical_gans.transforms.sequences import SequenceVolume
+from medical_gans.transforms.sequence_volume import SequenceVolume
 
 SOURCE, TARGET = 0, 1
 _MOST_FOLDS = 5

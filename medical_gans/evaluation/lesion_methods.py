@@ -18,7 +18,7 @@ from medical_gans.io.formats import image_stem, image_suffix
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.volumes import Volume, check_same_grid, read_label_map
 from medical_gans.report.manifest import sha256
-from medical_gans.transforms.sequences import SequenceVolume
+from medical_gans.transforms.sequence_volume import SequenceVolume
 from medical_gans.weights import WeightsCard
 
 SOURCE_ONLY, ADAPTED, ORACLE = "source_only", "adapted", "oracle"

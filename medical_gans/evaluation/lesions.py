@@ -38,7 +38,7 @@ from medical_gans.io.writing import whole_folder
 from medical_gans.metrics.segmentation import segmentation_metrics
 from medical_gans.report import Manifest, input_hashes
 from medical_gans.report.manifest import sha256
-from medical_gans.transforms.sequences import SequenceVolume
+from medical_gans.transforms.sequence_volume import SequenceVolume
 
 _WORKFLOW, _STAGE = "brain_lesion", "evaluate"
 

@@ -9,13 +9,13 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.case_names import patients_of, unique_names
 from medical_gans.io.datalist import SECTIONS, read_datalist
 from medical_gans.io.formats import is_dicom_file
-from medical_gans.io.layouts import LAYOUTS, RESULTS, Located, locate, parts_of, said_of
+from medical_gans.io.layouts import LAYOUTS, RESULTS, ROLES, Located, locate, parts_of, said_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Case:
     mask: Path | None = None
     files: tuple[Path, ...] = ()  # of the MR, where its DICOM files were named one by one or by a DICOMDIR
     series_uid: str | None = None  # of the MR, where one of several DICOM series was chosen
+    trusted: Path | None = None  # where the CT of a registered pair may teach, as `mr_to_ct register` leaves it
 
     @property
     def mr_source(self) -> Path | tuple[Path, ...] | None:
@@ -215,7 +216,8 @@ def _first_section(listed: list[Located]) -> list[Located]:
 
 
 def _case(name: str, one: Located) -> Case:
-    return Case(name, one.images.get("mr"), one.images.get("ct"), one.images.get("mask"), one.files)
+    images: dict[str, Any] = {role: one.images.get(role) for role in ROLES}
+    return Case(name, **images, files=one.files)
 
 
 def _sample() -> Path:

@@ -26,7 +26,7 @@ from medical_gans.io.formats import (
 )
 from medical_gans.io.ownership import is_whole_result
 
-ROLES = ("mr", "ct", "mask")
+ROLES = ("mr", "ct", "mask", "trusted")
 LAYOUTS = (
     "patient folders with mr, ct and mask images (SynthRAD), folders mr/ and ct/ with images, "
     "one image (.nii.gz, .nii, .mha, .mhd, .nrrd, .nhdr, .mgz, .hdr), a folder of images at any depth (BIDS), a folder "

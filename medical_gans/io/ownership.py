@@ -101,9 +101,9 @@ def read_record(folder: str | Path) -> dict[str, Any] | None:
 
 
 def is_whole_result(folder: str | Path) -> bool:
-    """Whether a folder was put down as a whole by one of our runs."""
+    """Whether a folder was put down as a whole by one of our runs, and not to be the data of others."""
     record = read_record(folder)
-    return record is not None and bool(record.get("whole"))
+    return record is not None and bool(record.get("whole")) and not record.get("data_for_others")
 
 
 def write_record(folder: Path, origin: Origin) -> None:

@@ -28,6 +28,9 @@ class BoneGenerator(nn.Module):
         out_channels: adjacent slices; each has its own probability.
         widths: channels at each resolution; each is half of the one before.
         blocks: residual blocks on the way down, at each resolution; on the way up one fewer, at least one.
+        sharpness: factor on the logit where the two are mixed, not where it is learnt: a small probability of bone is
+            many HU, which large values keep out of soft tissue.
+        threshold: logit that counts as even odds there; chosen on validation, as losses that favour bone overrate it.
         curve: (HU, unit) corners of the encoding of HU.
 
     Shape:
@@ -44,6 +47,8 @@ class BoneGenerator(nn.Module):
         out_channels: int = 1,
         widths: Sequence[int] = (16, 32, 64, 96),
         blocks: Sequence[int] = (1, 1, 2, 3),
+        sharpness: float = 1.0,
+        threshold: float = 0.0,
         curve: Sequence[Sequence[float]] = HOUNSFIELD_CURVE,
     ) -> None:
         super().__init__()
@@ -56,6 +61,7 @@ class BoneGenerator(nn.Module):
         self.stride = 2 ** (len(widths) - 1)
         self.curve = tuple((float(hu), float(unit)) for hu, unit in curve)
         self.out_channels = out_channels
+        self.sharpness, self.threshold = sharpness, threshold
         conv = Conv[Conv.CONV, spatial_dims]
         self.stem = conv(in_channels, widths[0], 5, padding=2)
         self.down = nn.ModuleList()
@@ -80,7 +86,7 @@ class BoneGenerator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Translate ``(batch, in_channels, *spatial)`` to ``(batch, out_channels, *spatial)`` in [-1, 1]."""
         logit, soft, bone = self.branches(image)
-        return self.mixture(logit.sigmoid(), soft, bone)
+        return self.mixture((self.sharpness * (logit - self.threshold)).sigmoid(), soft, bone)
 
     def branches(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logit of bone, and soft tissue and bone in unit space, each ``(batch, out_channels, *spatial)``."""

@@ -17,6 +17,7 @@ from medical_gans.transforms.intensity import (
 )
 
 if TYPE_CHECKING:
+    from medical_gans.transforms.contrast import RandConvolutionContrastd, RandPaintRegionsd
     from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
     from medical_gans.transforms.encoding import DenoiseHounsfieldd, EncodeHounsfieldd, NormaliseMRd
     from medical_gans.transforms.grid import ToGridd, resize_in_plane
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from medical_gans.transforms.random_fields import RandomFields, Window
     from medical_gans.transforms.reading import ReadImaged
     from medical_gans.transforms.sequence_grid import ResizeToSpacingd, ToSourceGridd
+    from medical_gans.transforms.sequence_volume import read_sequence_case
     from medical_gans.transforms.sequences import (
         FindForegroundd,
         NormaliseForegroundd,
         ReadSequencesd,
         WithinForegroundd,
-        read_sequence_case,
     )
     from medical_gans.transforms.tissues import CtTissues, label_tissues
 
@@ -43,6 +44,8 @@ _HOME = {
     "NormaliseMRd": "encoding",
     "Painter": "painting",
     "RandomFields": "random_fields",
+    "RandConvolutionContrastd": "contrast",
+    "RandPaintRegionsd": "contrast",
     "ReadImaged": "reading",
     "ReadSequencesd": "sequences",
     "ResizeToSpacingd": "sequence_grid",
@@ -51,7 +54,7 @@ _HOME = {
     "Window": "random_fields",
     "WithinForegroundd": "sequences",
     "label_tissues": "tissues",
-    "read_sequence_case": "sequences",
+    "read_sequence_case": "sequence_volume",
     "resize_in_plane": "grid",
 }
 
@@ -67,6 +70,8 @@ __all__ = [
     "NormaliseForegroundd",
     "NormaliseMRd",
     "Painter",
+    "RandConvolutionContrastd",
+    "RandPaintRegionsd",
     "RandomFields",
     "ReadImaged",
     "ReadSequencesd",

@@ -63,7 +63,7 @@ class Painter:
         SettingError: a range is not two rising numbers.
     """
 
-    HALO = (0, 11, 11)
+    HALO = (0, 14, 14)
     """Voxels at the rim of a window that neighbours outside it would change: leave them out."""
 
     def __init__(
@@ -88,7 +88,7 @@ class Painter:
         chemical_shift: float = 2.2,
         blur: Range = (0.2, 0.9),
         thick: float = 0.2,
-        thickness: Range = (2.0, 6.0),
+        thickness: Range = (2.0, 5.5),
         bias: float = 0.15,
         bias_scale: Range = (50.0, 120.0),
         noise: Range = (0.005, 0.04),
@@ -250,13 +250,17 @@ class Painter:
         return (matrix, None) if first else (None, matrix)
 
     def _smoothing(self, window: Window, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Matrices that blur rows and columns."""
+        """Matrices that blur rows and columns, and look at one of them through thick slices."""
         deviation = rng.uniform(*self.blur)
         thick, axis, thickness = rng.random() < self.thick, int(rng.integers(1, 3)), rng.uniform(*self.thickness)
+        phase = rng.uniform(0.0, thickness)
         found = []
         for number in (1, 2):
-            sigma = float(np.hypot(deviation, thickness / 2.355)) if thick and number == axis else deviation
-            found.append(_blur_matrix(window.shape[number], sigma / window.spacing[number]))
+            count, spacing = window.shape[number], window.spacing[number]
+            matrix = _blur_matrix(count, deviation / spacing)
+            if thick and number == axis:
+                matrix = _slices_matrix(count, window.origin[number] * spacing - phase, spacing, thickness) @ matrix
+            found.append(matrix)
         return found[0], found[1]
 
 
@@ -273,6 +277,17 @@ def _blur_matrix(count: int, sigma: float) -> Tensor:
     kernel[count - 1 - reach : count + reach] = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
     matrix = np.lib.stride_tricks.sliding_window_view(kernel, count)[::-1]
     return torch.from_numpy(matrix / matrix.sum(1, keepdims=True))
+
+
+def _slices_matrix(count: int, first: float, spacing: float, thickness: float) -> Tensor:
+    """What slices of `thickness` mm, one beside the other, show of a line, interpolated between their middles."""
+    position = first + np.arange(count) * spacing
+    slices = np.arange(int(position[0] // thickness) - 1, int(position[-1] // thickness) + 3)
+    distance = np.abs(position[None] - slices[:, None] * thickness)
+    seen = np.exp(-4 * np.log(2) * (distance / thickness) ** 2) * (distance <= _BLUR_REACH * spacing)
+    seen /= seen.sum(1, keepdims=True) + 1e-9
+    between = np.clip(1 - np.abs(position[:, None] / thickness - slices[None]), 0, None)
+    return torch.from_numpy((between @ seen).astype(np.float32))
 
 
 def _shift_matrix(count: int, shift: float) -> Tensor:

@@ -15,7 +15,7 @@ from medical_gans.losses import adversarial_objective, mind_loss
 from medical_gans.methods.cyclegan import CycleGan
 from medical_gans.networks import ResnetGenerator, patch_discriminator
 from medical_gans.training.player import Player
-from medical_gans.transforms.sequences import SequenceVolume, read_sequence_case
+from medical_gans.transforms.sequence_volume import SequenceVolume, read_sequence_case
 
 RNG = np.random.default_rng(0)
 

@@ -240,3 +240,33 @@ def test_a_loss_that_is_weighted_but_not_given_is_named():
         CycleGan(gan.generators, gan.discriminators, {"adversarial": None}, {"structure": 1.0})
     with pytest.raises(SettingError, match="no loss 'cylce'"):
         CycleGan(gan.generators, gan.discriminators, {}, {"cylce": 1.0})
+
+
+def _conditional_gan():
+    return ConditionalGan(
+        _player({"mr_to_ct": Affine(0.5, 0.1)}, average=["mr_to_ct"]),
+        _player({"ct": Mean(1.0)}),
+        {"adversarial": adversarial_objective("least_squares"), "paired": nn.L1Loss()},
+        {"adversarial": 1.0, "paired": 100.0},
+    )
+
+
+def test_what_is_not_trusted_does_not_teach():
+    batch = _batch()
+    batch["trusted"] = torch.ones(2, 1, 8, 8)
+    batch["trusted"][..., :4] = -1
+    lied = {**batch, "ct": batch["ct"].clone()}
+    lied["ct"][..., :4] = torch.rand(2, 1, 8, 4) * 2 - 1
+    methods = [_conditional_gan(), _conditional_gan()]
+    losses = [method(one) for method, one in zip(methods, (batch, lied), strict=True)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    right = (0.5 * batch["mr"] + 0.1 - batch["ct"])[..., 4:].abs().sum() / batch["ct"].numel()
+    assert losses[0]["paired"] == pytest.approx(100 * float(right), rel=1e-5)
+    weights = [[*method.generators["mr_to_ct"].parameters()] for method in methods]
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+def test_a_pair_trusted_everywhere_is_a_pair_without_the_mask():
+    batch = _batch()
+    plain, masked = _conditional_gan()(batch), _conditional_gan()({**batch, "trusted": torch.ones_like(batch["ct"])})
+    assert plain == pytest.approx(masked, rel=1e-5)

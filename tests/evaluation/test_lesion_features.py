@@ -20,7 +20,7 @@ from medical_gans.evaluation.lesion_methods import LesionMethod, Member
 from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.io.volumes import save_volume
 from medical_gans.networks import FeatureTaps
-from medical_gans.transforms.sequences import read_sequence_case
+from medical_gans.transforms.sequence_volume import read_sequence_case
 
 
 def features(shift: float, patients: int = 4, each: int = 40, of_patient: float = 0.0) -> DomainFeatures:

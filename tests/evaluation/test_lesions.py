@@ -26,7 +26,7 @@ from medical_gans.evaluation.lesions import LesionEvaluation
 from medical_gans.io.sequence_cases import find_sequence_cases
 from medical_gans.io.volumes import save_volume
 from medical_gans.metrics.segmentation import segmentation_metrics
-from medical_gans.transforms.sequences import read_sequence_case
+from medical_gans.transforms.sequence_volume import read_sequence_case
 from medical_gans.weights import WeightsCard, build_network, save_weights
 
 SHAPE = (20, 22, 16)

@@ -9,7 +9,7 @@ import pytest
 from medical_gans.errors import InputError
 from medical_gans.io import save_volume
 from medical_gans.io.sequence_cases import check_apart, find_sequence_cases
-from medical_gans.transforms.sequences import read_sequence_case
+from medical_gans.transforms.sequence_volume import read_sequence_case
 
 RNG = np.random.default_rng(0)
 SHAPE = (20, 24, 16)

@@ -30,6 +30,20 @@ def test_soft_tissue_and_bone_are_mixed_in_hounsfield():
         assert float(made) == pytest.approx((1 - p) * -90 + p * 1500, abs=0.5)
 
 
+def test_sharpness_and_threshold_change_the_mixture_and_not_the_branches():
+    torch.manual_seed(0)
+    plain = BoneGenerator(widths=(4, 8), blocks=(1, 1))
+    sharp = BoneGenerator(widths=(4, 8), blocks=(1, 1), sharpness=50.0, threshold=-2.0)
+    sharp.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 1, 16, 16)
+    with torch.no_grad():
+        logit, soft, bone = plain.branches(image)
+        assert all(torch.equal(a, b) for a, b in zip((logit, soft, bone), sharp.branches(image), strict=True))
+        expected = torch.where(logit > -2.0, bone, soft)
+        clear = (logit + 2.0).abs() > 0.3
+        assert torch.allclose(sharp(image)[clear], expected[clear], atol=1e-3)
+
+
 def test_a_voxel_sees_no_farther_than_the_receptive_radius():
     torch.manual_seed(0)
     generator = BoneGenerator(2, 1, 1, widths=(4, 4, 4), blocks=(1, 1, 2)).double()

@@ -27,7 +27,7 @@ from medical_gans.inference.lesions import pictures as lesion_pictures
 from medical_gans.io import read_volume, save_volume
 from medical_gans.io.dicom.masks import read_dicom_structure
 from medical_gans.io.sequence_cases import find_sequence_cases
-from medical_gans.transforms.sequences import usual_preprocessing
+from medical_gans.transforms.sequence_volume import usual_preprocessing
 from medical_gans.weights import WeightsCard, build_network, save_weights
 
 SHAPE = (24, 28, 16)

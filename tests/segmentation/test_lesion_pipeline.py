@@ -11,7 +11,7 @@ from monai.networks.nets import UNet
 from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.lesions import LesionSegmentation
 from medical_gans.io import save_volume
-from medical_gans.transforms.sequences import SequenceVolume, usual_preprocessing
+from medical_gans.transforms.sequence_volume import SequenceVolume, usual_preprocessing
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STAGES = ("train", "translate", "evaluate", "inference")

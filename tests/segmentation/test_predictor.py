@@ -13,7 +13,7 @@ from medical_gans.errors import SettingError
 from medical_gans.inference.lesions import LesionSegmentation, fitting_window
 from medical_gans.io import Volume
 from medical_gans.networks import MultiScaleSegmenter
-from medical_gans.transforms.sequences import SequenceVolume
+from medical_gans.transforms.sequence_volume import SequenceVolume
 
 
 class Bright(nn.Module):

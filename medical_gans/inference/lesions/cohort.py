@@ -16,7 +16,7 @@ from medical_gans.io import whole_file
 from medical_gans.io.ownership import Source
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.report import Manifest, case_records
-from medical_gans.transforms.sequences import Preprocessing
+from medical_gans.transforms.sequence_volume import Preprocessing
 
 
 class LesionEvaluator(CohortEvaluator):

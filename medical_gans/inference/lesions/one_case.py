@@ -25,7 +25,7 @@ from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.writing import whole_folder
 from medical_gans.report import input_hashes, write_record
 from medical_gans.report.cases import CASES_FOLDER
-from medical_gans.transforms.sequences import Preprocessing, SequenceVolume, read_sequence_case
+from medical_gans.transforms.sequence_volume import Preprocessing, SequenceVolume, read_sequence_case
 
 RUN = "brain_lesion inference"
 LABELS = "lesions.nii.gz"

@@ -22,7 +22,8 @@ from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
 from medical_gans.inference.recipe import recipe
 from medical_gans.transforms.sequence_grid import ToSourceGridd
-from medical_gans.transforms.sequences import SequenceVolume, WithinForegroundd, applied
+from medical_gans.transforms.sequence_volume import SequenceVolume, applied
+from medical_gans.transforms.sequences import WithinForegroundd
 from medical_gans.weights import WeightsCard, build_network, card_path, load_weights
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from medical_gans.io.ownership import Origin, check_replaceable, source
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.writing import check_writable, whole_folder
 from medical_gans.networks.resnet_generator import STRIDE
-from medical_gans.transforms.sequences import Preprocessing, read_sequence_case
+from medical_gans.transforms.sequence_volume import Preprocessing, read_sequence_case
 
 logger = logging.getLogger(__name__)
 

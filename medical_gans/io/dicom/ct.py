@@ -104,9 +104,8 @@ def write_ct_series(
 
 
 def _origin(headers: Sequence[Dataset]) -> Origin:
-    return Origin(
-        "synthetic CT series", [Source((), text(headers[0], "SeriesInstanceUID") or text(headers[0], "SOPInstanceUID"))]
-    )
+    named = text(headers[0], "SeriesInstanceUID") or text(headers[0], "SOPInstanceUID")
+    return Origin("synthetic CT series", [Source((), named)])
 
 
 def _write_slices(
