@@ -20,7 +20,7 @@ from torch.utils.data import default_collate
 
 from medical_gans.data.painted_views import PaintedViews, painted_views
 from medical_gans.io import find_training_cases
-from medical_gans.methods.cyclegan import PaintedTranslation
+from medical_gans.methods.painted import PaintedTranslation
 from medical_gans.networks import BoneGenerator
 from medical_gans.phantom import write_dataset
 from medical_gans.training.player import Player

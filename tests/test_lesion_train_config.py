@@ -175,6 +175,7 @@ class Killed:
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
+@pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_bit_for_bit_and_so_does_one_with_a_longer_plan(data, tmp_path):
     """Three epochs at once; the same, killed in the second; and one epoch, continued by a plan of three."""
     overlay = tmp_path / "smaller.yaml"

@@ -14,6 +14,7 @@ from medical_gans.cli.command import main
 from medical_gans.cli.config_files import read_config
 from medical_gans.cli.paths import configs_dir
 from medical_gans.io import save_volume
+from medical_gans.transforms import RandPaintRegionsd
 from medical_gans.weights import load_network
 
 SHAPE = (36, 38, 34)
@@ -278,3 +279,24 @@ def test_predictions_of_a_swapped_network_are_judged_from_the_weights_alone(data
     )
     figures = json.loads((tmp_path / "out/metrics.json").read_text())["summary"]["lesion"]["adapted"]
     assert 0 <= figures["dice"]["mean"] <= 1
+
+
+def test_random_contrast_is_painted_on_the_source_alone_and_trains(data, tmp_path):
+    overlay = (configs_dir() / "painted_contrast.yaml").read_text().partition("source_augmentation:")
+    overlay = "source_augmentation:" + overlay[2].replace("[0.4, 0.3, 0.3]", "[0.0, 0.0, 1.0]")
+    lines = [line for line in overlay.splitlines() if "detail" not in line and "label_key" not in line]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (tmp_path / "paint.yaml").write_text("\n".join(lines))
+    words = ["--config_file", f"smoke_brain_lesion,{tmp_path / 'paint.yaml'}", "--output_dir", folder]
+    words += ["--dataset_dir", data / "source", "--target_dir", data / "target", "--device", "cpu"]
+    assert main(["brain_lesion", "train", *map(str, words)]) == 0
+    assert (folder / "model.pt").is_file()
+    parser = train(data, tmp_path / "plain")
+    views = parser.get_parsed_content("train#dataset")
+    plain = views[1]
+    paint = RandPaintRegionsd("image")
+    views.source_augmentation = paint
+    painted = views[1]
+    assert torch.equal(painted["label"], plain["label"]) or torch.equal(painted["label"].flip(1), plain["label"])
+    assert not torch.allclose(painted["source"], plain["source"])

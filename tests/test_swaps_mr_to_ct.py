@@ -206,3 +206,11 @@ def test_a_part_that_would_do_nothing_is_refused_before_anything_is_written(data
     assert main(["mr_to_ct", "train", *map(str, words)]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_a_network_that_does_not_fit_is_said_in_words(data, tmp_path, capsys):
+    overlay = "network_def: {_target_: monai.networks.nets.BasicUNet, spatial_dims: 2, features: [4, 4, 8, 8, 8, 4]}\n"
+    (tmp_path / "overlay.yaml").write_text(overlay)
+    words = ["--dataset_dir", data, "--output_dir", tmp_path / "a", "--config_file", "smoke"]
+    assert main(["mr_to_ct", "train", *map(str, words), "--config_file", str(tmp_path / "overlay.yaml")]) == 2
+    assert "networks do not fit each other" in capsys.readouterr().err

@@ -243,7 +243,7 @@ class _Loaded:
         return coarse[:3] / 100 * (_VAULT_MM * (1 - torch.exp(-depth / _VAULT_MM)))
 
 
-def rotation(angles: Sequence[float]) -> np.ndarray:
+def rotation(angles: Sequence[float] | np.ndarray) -> np.ndarray:
     """Rotations about the first, second and third axis, one after the other ``(3, 3)``; radians."""
     turn = np.eye(3)
     for axis, angle in enumerate(angles):

@@ -40,6 +40,7 @@ class LesionViews(EpochViews):
         augmentation: of each patch, a transform of ``image`` ``(channel, *patch)``, ``label`` ``(1, *patch)`` and
             ``foreground`` ``(channel, *patch)``, true where the image shows something. MONAI's randomisable transforms
             get the state of (seed, epoch, index); None changes nothing.
+        source_augmentation: as `augmentation`, of the source's patches alone and before it.
         seed: of every random choice.
 
     Raises:
@@ -57,6 +58,7 @@ class LesionViews(EpochViews):
         translated: Sequence[np.ndarray] = (),
         translated_share: float = 0.0,
         augmentation: Augmentation | None = None,
+        source_augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(views_per_epoch, seed)
@@ -72,7 +74,7 @@ class LesionViews(EpochViews):
             raise InputError(f"None of the {len(self.source)} labelled cases has a lesion. Give cases with lesions.")
         self.lesion_share = lesion_share
         self.translated_share = translated_share if self.translated else 0.0
-        self.augmentation = augmentation
+        self.augmentation, self.source_augmentation = augmentation, source_augmentation
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """``source`` and ``target`` ``(channel, *patch)``, ``label`` ``(1, *patch)``, ``anywhere`` (not by lesions)."""
@@ -81,22 +83,28 @@ class LesionViews(EpochViews):
         number = int(rng.choice(self.with_lesion) if in_lesion else rng.integers(len(self.source)))
         corner = self.source[number].corner(rng, in_lesion, self.patch_size)
         drawn = self.translated if rng.random() < self.translated_share else self.source
-        view = self._varied(rng, *drawn[number].patch(corner, self.patch_size))
+        view = _view(*drawn[number].patch(corner, self.patch_size))
+        view = _varied(_varied(view, self.source_augmentation, rng), self.augmentation, rng)
         made = {"source": view["image"], "label": view["label"].long(), "anywhere": torch.tensor(not in_lesion)}
         if self.target:
             volume = self.target[int(rng.integers(len(self.target)))]
             corner = volume.corner(rng, False, self.patch_size)
-            made["target"] = self._varied(rng, *volume.patch(corner, self.patch_size))["image"]
+            made["target"] = _varied(_view(*volume.patch(corner, self.patch_size)), self.augmentation, rng)["image"]
         return made
 
-    def _varied(self, rng: np.random.Generator, image: np.ndarray, label: np.ndarray) -> dict[str, Tensor]:
-        arrays = {"image": image, "label": label[None], "foreground": image != 0}
-        view = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        if self.augmentation is None:
-            return view
-        if isinstance(self.augmentation, Randomizable):
-            self.augmentation.set_random_state(seed=int(rng.integers(_STATES)))
-        return {name: torch.as_tensor(one).as_subclass(Tensor) for name, one in self.augmentation(view).items()}
+
+def _view(image: np.ndarray, label: np.ndarray) -> dict[str, Tensor]:
+    arrays = {"image": image, "label": label[None], "foreground": image != 0}
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _varied(view: dict[str, Tensor], augmentation: Augmentation | None, rng: np.random.Generator) -> dict[str, Tensor]:
+    """A view after an augmentation, whose state comes from `rng`."""
+    if augmentation is None:
+        return view
+    if isinstance(augmentation, Randomizable):
+        augmentation.set_random_state(seed=int(rng.integers(_STATES)))
+    return {name: torch.as_tensor(one).as_subclass(Tensor) for name, one in augmentation(view).items()}
 
 
 class _Cropped:
@@ -166,11 +174,7 @@ class SequenceSlices(EpochViews):
         ]
         part = tuple(slice(low, low + edge) for low, edge in zip(corner, self.crop_size, strict=True))
         crop = torch.from_numpy(image[(slice(None), *part)].copy())
-        if self.augmentation is None:
-            return crop
-        if isinstance(self.augmentation, Randomizable):
-            self.augmentation.set_random_state(seed=int(rng.integers(_STATES)))
-        return torch.as_tensor(self.augmentation({"image": crop})["image"]).as_subclass(Tensor)
+        return _varied({"image": crop}, self.augmentation, rng)["image"]
 
 
 def to_unit(normalised: np.ndarray) -> np.ndarray:

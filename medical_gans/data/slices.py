@@ -96,9 +96,9 @@ def prepare_volume(
         cache_dir.mkdir(parents=True, exist_ok=True)
         key = "image" if kind == "mr" else "ct"
         if kind == "trusted":
-            mask = read_mask(path)
-            unit = Volume(np.where(mask.array, np.float32(1), np.float32(-1)), mask.affine, path)
-            image = grid({"ct": on_its_grid(unit.array[None], unit)})["ct"]
+            volume = read_mask(path)
+            inside = np.where(volume.array, np.float32(1), np.float32(-1))
+            image = grid({"ct": on_its_grid(inside[None], volume)})["ct"]
         else:
             volume = (checked_mr if kind == "mr" else checked_ct)(read_volume(path, modality=kind.upper()))
             for note in volume.notes:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.case_names import patients_of, unique_names
@@ -216,7 +216,8 @@ def _first_section(listed: list[Located]) -> list[Located]:
 
 
 def _case(name: str, one: Located) -> Case:
-    return Case(name, **{role: one.images.get(role) for role in ROLES}, files=one.files)
+    images: dict[str, Any] = {role: one.images.get(role) for role in ROLES}
+    return Case(name, **images, files=one.files)
 
 
 def _sample() -> Path:

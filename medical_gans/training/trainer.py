@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,11 +15,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from medical_gans.errors import SettingError
+from medical_gans.errors import SettingError, UserError
 from medical_gans.training.handlers import Checkpoints
 from medical_gans.training.parallel import join_processes
+from medical_gans.weights import first_line
 
 __all__ = ["MethodTrainer", "epoch_loader", "join_processes", "seed_everything"]
+
+
+_MISFIT = re.compile(r"channels, but got|[Ss]izes? of tensors?|must match|Expected (3|4|5)D|expand")
 
 
 class Trainable(Protocol):
@@ -121,7 +126,15 @@ class MethodTrainer(Trainer):
         self.state.metrics = {}
 
     def _update(self, engine: Trainer, batch: Mapping[str, Tensor]) -> Any:
-        self.losses = self.method(batch)
+        try:
+            self.losses = self.method(batch)
+        except RuntimeError as error:
+            if _MISFIT.search(str(error)) is None or isinstance(error, UserError):
+                raise
+            raise SettingError(
+                f"The networks do not fit each other or the images: {first_line(error)}. Check channels, spatial_dims "
+                "and strides of network_def and of the networks that it plays with, and the size of views."
+            ) from error
         for name, value in self.losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         images = next(iter(batch.values()))

@@ -17,6 +17,7 @@ from medical_gans.transforms.intensity import (
 )
 
 if TYPE_CHECKING:
+    from medical_gans.transforms.contrast import RandConvolutionContrastd, RandPaintRegionsd
     from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
     from medical_gans.transforms.encoding import DenoiseHounsfieldd, EncodeHounsfieldd, NormaliseMRd
     from medical_gans.transforms.grid import ToGridd, resize_in_plane
@@ -43,6 +44,8 @@ _HOME = {
     "NormaliseMRd": "encoding",
     "Painter": "painting",
     "RandomFields": "random_fields",
+    "RandConvolutionContrastd": "contrast",
+    "RandPaintRegionsd": "contrast",
     "ReadImaged": "reading",
     "ReadSequencesd": "sequences",
     "ResizeToSpacingd": "sequence_grid",
@@ -67,6 +70,8 @@ __all__ = [
     "NormaliseForegroundd",
     "NormaliseMRd",
     "Painter",
+    "RandConvolutionContrastd",
+    "RandPaintRegionsd",
     "RandomFields",
     "ReadImaged",
     "ReadSequencesd",

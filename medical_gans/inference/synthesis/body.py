@@ -45,11 +45,12 @@ class BodyRegion:
         """Region of an MR ``(x, y, z)`` in [-1, 1], -1 being air, voxels in mm; None when nothing stands out."""
         steps = tuple(max(1, round(_GRID_MM / edge)) for edge in spacing)
         coarse = mr[tuple(slice(None, None, step) for step in steps)] + 1.0
-        edges = [step * edge for step, edge in zip(steps, spacing, strict=True)]
-        inside = body_mask(coarse, edges)
+        inside = body_mask(coarse, [step * edge for step, edge in zip(steps, spacing, strict=True)])
         if not inside.any():
             return None
-        inside = _widened(_closed(_with_faint(inside, coarse, edges), edges), edges, _AROUND_MM)
+        edges = [step * edge for step, edge in zip(steps, spacing, strict=True)]
+        inside = _closed(_with_faint(inside, coarse, edges), edges)
+        inside = _widened(inside, edges, _AROUND_MM)
         box = []
         for axis, (step, edge, size) in enumerate(zip(steps, spacing, mr.shape, strict=True)):
             filled = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis})))
@@ -65,6 +66,36 @@ class BodyRegion:
             for p, step, size in zip(part, self.steps, self.inside.shape, strict=True)
         ]
         return self.inside[np.ix_(*indices)]
+
+
+def _with_faint(inside: np.ndarray, mr: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    """What is connected to the body and stands out from the background, as the scalp does where fat is suppressed."""
+    far = ~_widened(inside, edges, _BACKGROUND_MM)
+    background = mr[far]
+    if background.size < 1000:
+        return inside
+    least = _FAINTEST * float(np.percentile(mr[inside], 99))
+    faint = mr > max(_ABOVE_BACKGROUND * float(np.percentile(background, 99)), least)
+    labels, _ = ndimage.label((ndimage.binary_opening(faint) & _widened(inside, edges, _BACKGROUND_MM)) | inside)
+    found: np.ndarray = np.isin(labels, np.unique(labels[inside]))
+    return found
+
+
+def _closed(inside: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    """Bays narrower than twice `_BAY_MM` filled, by a box."""
+    bays = [math.ceil(_BAY_MM / edge) for edge in edges]
+    wide = np.pad(inside, [(bay, bay) for bay in bays])
+    wide = _widened(wide, edges, _BAY_MM)
+    for axis, bay in enumerate(bays):
+        wide = ndimage.minimum_filter1d(wide, 2 * bay + 1, axis=axis, mode="constant")
+    return wide[tuple(slice(bay, bay + n) for bay, n in zip(bays, inside.shape, strict=True))]
+
+
+def _widened(inside: np.ndarray, edges: Sequence[float], distance: float) -> np.ndarray:
+    for axis, edge in enumerate(edges):
+        around = math.ceil(distance / edge)
+        inside = ndimage.maximum_filter1d(inside, 2 * around + 1, axis=axis, mode="constant")
+    return inside
 
 
 _AIR_BELOW = -400  # HU
@@ -121,33 +152,3 @@ class _Runs:
         rows = np.concatenate([[0], ends])
         graph = csr_array((np.ones(len(touched), dtype=bool), touched, rows), shape=(len(count), len(count)))
         return np.asarray(connected_components(graph, directed=False)[1])
-
-
-def _with_faint(inside: np.ndarray, mr: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """What is connected to the body and stands out from the background, as the scalp does where fat is suppressed."""
-    far = ~_widened(inside, edges, _BACKGROUND_MM)
-    background = mr[far]
-    if background.size < 1000:
-        return inside
-    least = _FAINTEST * float(np.percentile(mr[inside], 99))
-    faint = mr > max(_ABOVE_BACKGROUND * float(np.percentile(background, 99)), least)
-    labels, _ = ndimage.label((ndimage.binary_opening(faint) & _widened(inside, edges, _BACKGROUND_MM)) | inside)
-    found: np.ndarray = np.isin(labels, np.unique(labels[inside]))
-    return found
-
-
-def _closed(inside: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """Bays narrower than twice `_BAY_MM` filled, by a box."""
-    bays = [math.ceil(_BAY_MM / edge) for edge in edges]
-    wide = np.pad(inside, [(bay, bay) for bay in bays])
-    wide = _widened(wide, edges, _BAY_MM)
-    for axis, bay in enumerate(bays):
-        wide = ndimage.minimum_filter1d(wide, 2 * bay + 1, axis=axis, mode="constant")
-    return wide[tuple(slice(bay, bay + n) for bay, n in zip(bays, inside.shape, strict=True))]
-
-
-def _widened(inside: np.ndarray, edges: Sequence[float], distance: float) -> np.ndarray:
-    for axis, edge in enumerate(edges):
-        around = math.ceil(distance / edge)
-        inside = ndimage.maximum_filter1d(inside, 2 * around + 1, axis=axis, mode="constant")
-    return inside
