@@ -324,7 +324,7 @@ class _Survey:
         stem = image_stem(Path(own))
         known = {stem.casefold(), *(piece.casefold() for piece in re.split(r"[_\s]+", stem))}
         said = [part for part in around if part.casefold() not in _DULL | known and not _splits(part)]
-        name = "_".join([*said, *([stem] if stem.lower() not in _NAMELESS or not said else [])])
+        name = "_".join([*said, *([stem] if stem.lower() not in _NAMELESS else [])]) or self.root.resolve().name
         return _located(tuple(around), name, {self.role: image})
 
 
