@@ -14,10 +14,10 @@ from medical_gans.cli import command as cli
 from medical_gans.errors import InputError
 from medical_gans.io import read_volume
 from medical_gans.networks import ResnetGenerator
-from medical_gans.weights import save_weights
+from medical_gans.weights import WeightsCard, save_weights
 
 SHAPE = (24, 28, 16)
-SMALL = ("--network_def#width", "2", "--network_def#blocks", "0", "--device", "cpu", "--uncertainty", "false")
+SMALL = ("--device", "cpu", "--uncertainty", "false")
 
 
 def head(seed: int = 0) -> np.ndarray:
@@ -30,6 +30,8 @@ def head(seed: int = 0) -> np.ndarray:
 def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "small.pt"
     save_weights(path, ResnetGenerator(width=2, blocks=0))
+    network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": 2, "blocks": 0}
+    WeightsCard([None] * 3, network_def=network_def).save(path)
     return path
 
 

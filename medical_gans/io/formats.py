@@ -134,10 +134,12 @@ def dicom_facts(path: Path | None) -> tuple[str, str, str]:
     """Patient, study and modality of a DICOM file; empty texts for what it does not say."""
     if path is None:
         return "", "", ""
-    from pydicom import config, dcmread
+    from pydicom import dcmread
+
+    from medical_gans.io.dicom.headers import quiet
 
     wanted = ["PatientID", "StudyInstanceUID", "Modality"]
-    with config.disable_value_validation():
+    with quiet():
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=wanted, force=True)
             patient, study, modality = (str(header.get(name) or "").strip() for name in wanted)
@@ -160,9 +162,11 @@ def is_image_object(header: pydicom.Dataset) -> bool:
 def _is_dicom_image(path: Path) -> bool:
     if not starts_as_dicom(path):
         return False
-    from pydicom import config, dcmread
+    from pydicom import dcmread
 
-    with config.disable_value_validation():
+    from medical_gans.io.dicom.headers import quiet
+
+    with quiet():
         try:
             wanted = ["SOPClassUID", "Modality", "Rows", "Columns", "BitsAllocated"]
             return is_image_object(dcmread(path, stop_before_pixels=True, specific_tags=wanted, force=True))

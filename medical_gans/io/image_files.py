@@ -15,7 +15,7 @@ import numpy as np
 
 from medical_gans.errors import InputError
 from medical_gans.io.grid import Affine, check_spacing, lps_to_ras, volume_of_several
-from medical_gans.io.stored_values import real_values
+from medical_gans.io.stored_values import check_scaled, real_values
 from medical_gans.io.volumes import Volume, damaged_image
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def read_itk(path: Path, select: str | None = None) -> Volume:
     except RuntimeError as error:
         raise _itk_refusal(path, str(error)) from error
     stored = np.array(sitk.GetArrayViewFromImage(image)).T.reshape(shape, order="F")[..., volume]
+    check_scaled(stored, 1.0, 0.0, path)
     return Volume(real_values(stored), lps_to_ras(_itk_affine(image)), path, doubts=doubts)
 
 
@@ -83,6 +84,7 @@ def read_mgh(path: Path, select: str | None = None) -> Volume:
     except (MGHError, HeaderDataError, EOFError, OSError, zlib.error, *_MALFORMED) as error:
         raise damaged_image(path) from error
     stored = np.asfortranarray(stored).astype(stored.dtype.newbyteorder("="), copy=False)
+    check_scaled(stored, 1.0, 0.0, path)
     return Volume(real_values(stored), np.asarray(image.affine, dtype=np.float64), path)
 
 

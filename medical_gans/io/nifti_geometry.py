@@ -16,6 +16,7 @@ _UNITS = {0: ("mm", 1.0), 1: ("metres", 1e3), 2: ("mm", 1.0), 3: ("microns", 1e-
 _LIKELY_EDGES = (0.02, 60.0)  # mm, of a voxel of a person
 _POSSIBLE_EDGES = (0.001, 200.0)
 _UNIT_LENGTH = 1e-6, 1e-3  # of a quaternion beyond 1: rounding of 32 bits, and what still is one
+_LAST_CODE = 5  # of what sform and qform map to
 _APART = 0.2  # of the smallest voxel edge, at the worst corner: here sform and qform contradict each other
 
 
@@ -43,6 +44,9 @@ def nifti_affine(header: Any, shape: tuple[int, ...], path: Path, said: list[str
                 "right are unknown. Convert it again from its source, or set the sform."
             )
         raise why_no_sform or why_no_qform  # type: ignore[misc]  # one of them is there
+    for form, affine in (("sform", sform), ("qform", qform)):
+        if affine is not None and int(header[f"{form}_code"]) > _LAST_CODE:
+            said.append(f"{form}_code is {int(header[f'{form}_code'])}, which means nothing; the {form} counts as set.")
     name, other = ("sform", "qform") if sform is not None else ("qform", "sform")
     if unusable := (why_no_qform if sform is not None else why_no_sform):
         said.append(f"The {other} cannot be used, the {name} was taken ({_reason(unusable, path)}).")

@@ -30,14 +30,18 @@ def real_values(stored: np.ndarray, slope: float = 1.0, intercept: float = 0.0) 
 
 
 def check_scaled(stored: np.ndarray, slope: float, intercept: float, source: Path) -> None:
-    """Refuse a scale that takes finite numbers beyond what 32 bits hold."""
-    if (slope, intercept) == (1, 0):
+    """Refuse finite numbers that are, as stored or scaled, beyond what 32 bits hold."""
+    if (slope, intercept) == (1, 0) and (stored.dtype.kind != "f" or stored.dtype.itemsize <= 4):
         return
-    ends = [float(end) for end in (stored.min(), stored.max()) if np.isfinite(end)]
+    ends = []
+    for k in range(stored.shape[-1]):  # slice by slice, so that no copy of the volume exists
+        plane = stored[..., k]
+        finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
+        ends += [float(finite.min()), float(finite.max())] if finite.size else []
     if any(not abs(end * slope + intercept) <= float(np.finfo(np.float32).max) for end in ends):
         raise InputError(
-            f"{source} scales its values by {slope:g} and {intercept:g}, beyond what can be held (1e38). "
-            "The scale in its header is wrong; export it again."
+            f"{source} holds values beyond 1e38 (scaled by {slope:g} and {intercept:g}), which no image has. "
+            "Its header or its voxels are damaged; export it again."
         )
 
 

@@ -1,8 +1,9 @@
 """Headers and folders spoilt at random from valid ones: the right volume, or one sentence; never anything else.
 
 What is read is compared with readers that are not ours: nibabel and SimpleITK for NIfTI, pydicom file by file for
-DICOM. No file of the input may change. MEDICAL_GANS_FUZZ is the number of examples of each test (the default suits
-CI); MEDICAL_GANS_FUZZ_LOG names a file that gets a line per example: which test, read or refused, first words.
+DICOM. No file of the input may change. MEDICAL_GANS_FUZZ scales the number of examples (100, the default: 2300 in
+less than a minute); MEDICAL_GANS_FUZZ_LOG names a file that gets a line per example: which test, read or refused,
+first words.
 """
 
 import gzip
@@ -30,7 +31,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from medical_gans.errors import UserError
 from medical_gans.io import find_cases, list_series, read_label_map, read_mask, read_volume
 
-EXAMPLES = int(os.environ.get("MEDICAL_GANS_FUZZ", "120"))
+EXAMPLES = int(os.environ.get("MEDICAL_GANS_FUZZ", "100"))
 LOG = os.environ.get("MEDICAL_GANS_FUZZ_LOG")
 SHAPE = (6, 7, 5)
 AFFINES = [
@@ -39,15 +40,20 @@ AFFINES = [
     np.array([[0, 0, 2.0, 5], [-1, 0, 0, 9], [0, 1, 0, -7], [0, 0, 0, 1.0]]),
 ]
 
-fuzzed = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],  # examples are small as they come; shrinking takes minutes
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
-pytestmark = pytest.mark.filterwarnings("ignore")
+
+def fuzzed(times: int) -> settings:
+    """Settings of a test that runs `times` as often as the slowest kind of example could."""
+    return settings(
+        max_examples=EXAMPLES * times,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],  # examples are small as they come; shrinking takes minutes
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1800)]
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -193,7 +199,7 @@ def same(volume, other, factors=(1.0,)) -> bool:
 
 
 @given(base=BASES, changes=st.lists(st.one_of(FIELD, BYTES), min_size=1, max_size=3), packed=st.booleans())
-@fuzzed
+@fuzzed(10)
 def test_a_nifti_header_spoilt_at_random(base, changes, packed):
     image = base_image(*base)
     content = bytearray(image.to_bytes())
@@ -231,7 +237,7 @@ def test_a_nifti_header_spoilt_at_random(base, changes, packed):
     flipped=st.one_of(st.none(), st.tuples(st.floats(0, 1), st.integers(1, 255))),
     suffix=st.sampled_from([".nii", ".nii.gz", ".mha", ".nrrd", ".nhdr", ".mhd", ".mgz", ".hdr", ".dcm", ".txt", ""]),
 )
-@fuzzed
+@fuzzed(6)
 def test_a_file_cut_or_with_a_changed_byte(base, kept, flipped, suffix):
     image = base_image(*base)
     with TemporaryDirectory() as name:
@@ -396,9 +402,8 @@ def change_files(folder: Path, files: list[Path], change: tuple) -> list[Path]:
         for path in present[::2]:
             path.rename(deep / path.name)
     elif kind == "link":
-        (folder / f"link{len(list(folder.iterdir()))}.dcm").symlink_to(
-            present[0] if rest[0] and present else folder / "gone.dcm"
-        )
+        number = len(list(folder.glob("link*")))
+        (folder / f"link{number}.dcm").symlink_to(present[0] if rest[0] and present else folder / "gone.dcm")
     elif kind == "litter":
         (folder / rest[0]).write_bytes(b"\x08\x00text of somebody" * 20)
     elif kind == "syntax":
@@ -487,7 +492,7 @@ def check_volume(folder: Path, volume) -> None:
     ),
     wanted=st.sampled_from([None, "MR", "CT"]),
 )
-@fuzzed
+@fuzzed(4)
 def test_a_dicom_folder_spoilt_at_random(modality, orientation, changes, order, select, wanted):
     axes = np.reshape(orientation, (2, 3))
     normal = np.cross(*axes)
@@ -544,7 +549,7 @@ ENTRY = st.tuples(
 
 
 @given(entries=st.lists(ENTRY, max_size=6), required=st.sampled_from([("mr",), ("ct",), ("mr", "ct"), ("mr", "mask")]))
-@fuzzed
+@fuzzed(3)
 def test_a_folder_of_anything(entries, required):
     image = base_image("i2", 1, "<", "both")
     with TemporaryDirectory() as name:

@@ -97,6 +97,7 @@ READ = {
     "bytes behind the voxels": (lambda content: content + b"\0" * 99, "99 bytes after the last voxel"),
     "unit unknown": (put(123, "b", 0), None),
     "unit 5": (put(123, "b", 5), "unknown code 5"),
+    "code beyond the standard": (put(254, "h", 173), "sform_code is 173, which means nothing; the sform counts as set"),
     "code of the newest standard": (put(252, "h", 5, 5), None),
 }
 DOUBTFUL = {
@@ -127,7 +128,7 @@ REFUSED = {
     "complex": (put(70, "h", 32, 64), "colour or complex"),
     "types contradict": (put(70, "h", 2, 16), "contradicts itself"),
     "one byte short": (lambda content: content[:-1], "truncated, damaged"),
-    "scaled beyond all numbers": (put(112, "f", 1e38, 0), "beyond what can be held"),
+    "scaled beyond all numbers": (put(112, "f", 1e38, 0), "values beyond 1e38"),
 }
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pydicom
 from numpy.typing import ArrayLike
 from pydicom import Dataset
-from pydicom import config as pydicom_config
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from scipy import ndimage
 
@@ -21,7 +20,7 @@ from medical_gans.errors import InputError
 from medical_gans.io.dicom.attributes import instance_reference
 from medical_gans.io.dicom.ct import CtSeries
 from medical_gans.io.dicom.files import save_object
-from medical_gans.io.dicom.headers import text
+from medical_gans.io.dicom.headers import quiet, text
 from medical_gans.io.dicom.structure_set import (
     SliceFinder,
     Structure,
@@ -56,7 +55,7 @@ def find_structure_sets(mr: Path, frame_of_reference_uid: str) -> list[Path]:
             candidates.append(entry)
         elif entry != folder and not holds_dicom_images(entry):
             candidates += [file for file in visible_entries(entry) if file.is_file()]
-    with pydicom_config.disable_value_validation():
+    with quiet():
         return [path for path in candidates if _is_in_frame(path, frame_of_reference_uid)]
 
 
@@ -104,7 +103,7 @@ def carry_structure_set(
         if outline is None:
             warnings.append(f"{source.name} has an outline of the body (EXTERNAL); that of the CT was not added.")
     if all(np.ptp(contour @ finder.normal) <= _IN_PLANE * finder.spacing for contour in contours):
-        with pydicom_config.disable_value_validation():
+        with quiet():
             lost = _write_unchanged(original, ct.headers, finder, target, outline, seed)
         if lost:
             warnings.append(f"{lost} contours of {source.name} lie outside the slices of the CT.")

@@ -19,20 +19,30 @@ import numpy as np
 import pydicom
 from pydicom import config as pydicom_config
 from pydicom.dataset import FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, CTImageStorage, MRImageStorage
 
 from medical_gans.errors import InputError
-from medical_gans.io.formats import DICOM_SUFFIXES, has_dicom_prefix, is_image_object, starts_as_dicom
+from medical_gans.io.formats import DICOM_SUFFIXES, is_image_object, starts_as_dicom
 
 UNREADABLE = (
-    *(InvalidDicomError, AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError),
+    *(
+        InvalidDicomError,
+        BytesLengthException,
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        NotImplementedError,
+    ),
     *(EOFError, OSError, OverflowError, MemoryError, RecursionError, struct.error, zlib.error),
 )
 """What pydicom raises on files that are damaged."""
 
 NO_UID = "without UID"
 _CLASSES = {"MR": MRImageStorage, "CT": CTImageStorage}
+_PREFIX = 132  # bytes: preamble and DICM
 _LARGEST_PLACES = 12  # decimals beyond which a number counts as exact
 
 
@@ -52,7 +62,7 @@ def quiet() -> Iterator[None]:
     log = logging.getLogger("pydicom")
     level = log.level
     with pydicom_config.disable_value_validation(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom")
+        warnings.simplefilter("ignore", UserWarning)
         log.setLevel(logging.CRITICAL)
         try:
             yield
@@ -74,12 +84,14 @@ def read_header(path: Path) -> pydicom.Dataset | None:
         InputError: the file is damaged or may not be read.
     """
     try:
-        bare = not has_dicom_prefix(path)
-        if bare and not starts_as_dicom(path):
-            if path.name.lower().endswith(DICOM_SUFFIXES):
-                raise damaged(path)
-            return None
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=bare)
+        with path.open("rb") as stream:
+            bare = stream.read(_PREFIX)[-4:] != b"DICM"
+            if bare and not starts_as_dicom(path):
+                if path.name.lower().endswith(DICOM_SUFFIXES):
+                    raise damaged(path)
+                return None
+            stream.seek(0)
+            header = pydicom.dcmread(stream, stop_before_pixels=True, force=bare)
         if not hasattr(header, "file_meta"):
             header.file_meta = FileMetaDataset()
         if not is_image_object(header):
@@ -193,30 +205,38 @@ def vectors(name: str, slices: Sequence[DicomSlice], keyword: str, length: int, 
 
 def rounding(slices: Sequence[DicomSlice], keyword: str) -> float:
     """Half of the last decimal that the numbers of an attribute are written with, the finest of all slices."""
-    places = 0
-    for one in slices:
-        for value in one.header.get(keyword) or ():
-            places = max(places, _decimals(getattr(value, "original_string", None) or str(value)))
-    return 0.5 * 10.0**-places
+    written = {
+        getattr(value, "original_string", None) or str(value)
+        for one in slices
+        for value in one.header.get(keyword) or ()
+    }
+    return 0.5 * 10.0 ** -max(map(_decimals, written), default=0)
 
 
 def without_commas(slices: Sequence[DicomSlice]) -> tuple[str, ...]:
     """Write the numbers of geometry with points where headers have commas, against the standard; a sentence if so."""
     found = {
-        keyword: [one.header for one in slices if any("," in word for word in words(one.header, keyword))]
+        keyword: [one.header for one in slices if _has_comma(one.header.get(keyword))]
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     }
     for keyword, headers in found.items():
         for header in headers:
-            setattr(header, keyword, [word.replace(",", ".") for word in words(header, keyword)])
+            if (values := numbers(header, keyword)) is not None:
+                setattr(header, keyword, values)
     named = [keyword for keyword, headers in found.items() if headers]
     return (f"{', '.join(named)}: decimal commas were read as points.",) if named else ()
+
+
+def _has_comma(value: object) -> bool:
+    """Whether a value that pydicom could not convert has a comma."""
+    return isinstance(value, Sequence) and any(isinstance(one, str) and "," in one for one in value)
 
 
 def _decimals(written: str) -> int:
     mantissa, _, exponent = written.lower().replace(",", ".").partition("e")
     try:
-        return min(len(mantissa.strip("\0 ").partition(".")[2]) - int(exponent or 0), _LARGEST_PLACES)
+        places = len(mantissa.strip("\0 ").partition(".")[2]) - int(exponent or 0)
+        return min(max(places, 0), _LARGEST_PLACES)
     except ValueError:
         return 0
 

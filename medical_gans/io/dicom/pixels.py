@@ -76,6 +76,8 @@ def without_padding(array: np.ndarray, slices: Sequence[DicomSlice]) -> tuple[np
     Returns:
         The array, changed in place, and a sentence about it.
     """
+    if not any("PixelPaddingValue" in one.header for one in slices):
+        return array, ()
     count, low = 0, None
     ranges = [_padding(one) for one in slices]
     for pad in {pad for pad in ranges if pad}:

@@ -32,16 +32,17 @@ def scaled(name: str, slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], t
     if any("ModalityLUTSequence" in one.header for one in slices):
         raise InputError(f"{name} maps its values through a Modality LUT, which cannot be read. Convert it to NIfTI.")
     is_ct = text(slices[0].header, "Modality") == "CT"
-    units = {text(one.header, "RescaleType") for one in slices} - set(_HU_TYPES)
-    if is_ct and units:
+    units = {text(one.header, "RescaleType") for one in slices} - set(_HU_TYPES) if is_ct else set()
+    if units:
         raise InputError(f"{name} is in {', '.join(sorted(units))}, not in HU (RescaleType). Give the series in HU.")
     factors, repairs = _rescale(name, slices, is_ct)
     doubts: list[str] = []
     if not is_ct:
         factors = _against_mapping(name, slices, factors, repairs, doubts)
         doubts += _against_philips(slices, factors)
-    pairs: Sequence[Factors | None] = factors or [None] * len(slices)
-    return [replace(one, rescale=pair) for one, pair in zip(slices, pairs, strict=True)], tuple(repairs), tuple(doubts)
+    if factors is not None:
+        slices = [replace(one, rescale=pair) for one, pair in zip(slices, factors, strict=True)]
+    return list(slices), tuple(repairs), tuple(doubts)
 
 
 def _rescale(name: str, slices: Sequence[DicomSlice], is_ct: bool) -> tuple[list[Factors] | None, list[str]]:
@@ -73,7 +74,7 @@ def _values(name: str, slices: Sequence[DicomSlice], keyword: str) -> list[float
     """None where an image does not have the attribute; refused where it has no number in it."""
     values = [number(one.header, keyword) for one in slices]
     for one, value in zip(slices, values, strict=True):
-        if value is None and words(one.header, keyword):
+        if value is None and keyword in one.header and words(one.header, keyword):
             raise InputError(f"{name} has a {keyword} that is zero or no number. Export it again.")
     return values
 
@@ -82,9 +83,9 @@ def _against_mapping(
     name: str, slices: Sequence[DicomSlice], factors: list[Factors] | None, repairs: list[str], doubts: list[str]
 ) -> list[Factors] | None:
     """The rescale, or the mapping to real-world values where that is what tells slices apart."""
-    mappings = [_mappings(one) for one in slices]
-    if not any(mappings):
+    if not any("RealWorldValueMappingSequence" in one.header for one in slices):
         return factors
+    mappings = [_mappings(one) for one in slices]
     if all(found == mappings[0] for found in mappings):  # one scale for all: slices are comparable as they are
         if factors is not None and len(set(factors)) > 1 and len(mappings[0]) == 1:
             doubts.append(

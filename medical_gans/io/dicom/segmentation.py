@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom import Dataset
-from pydicom import config as pydicom_config
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -20,7 +19,7 @@ from medical_gans import __version__
 from medical_gans.errors import InputError
 from medical_gans.io.dicom.attributes import patient_and_study, series_number, stamp
 from medical_gans.io.dicom.files import decimals
-from medical_gans.io.dicom.headers import UNREADABLE, damaged, text
+from medical_gans.io.dicom.headers import UNREADABLE, damaged, quiet, text
 from medical_gans.io.dicom.uids import NewUIDs
 from medical_gans.io.grid import by
 from medical_gans.io.volumes import Volume
@@ -68,7 +67,7 @@ def write_segmentation(
     positions = [np.array(header.ImagePositionPatient, dtype=np.float64) for header in headers]
     spacing = float(np.linalg.norm(positions[-1] - positions[0])) / max(len(positions) - 1, 1)
     renumbered = np.searchsorted([0, *present], labels).astype(np.uint8)
-    with pydicom_config.disable_value_validation():
+    with quiet():
         uids = NewUIDs(seed, text(headers[0], "SeriesInstanceUID"), renumbered.tobytes())
         segmentation = highdicom.seg.Segmentation(
             source_images=_source_images(headers, spacing),
@@ -174,7 +173,7 @@ def read_segmentation(path: Path, grid: Volume) -> dict[str, np.ndarray]:
     """
     import highdicom
 
-    with pydicom_config.disable_value_validation():
+    with quiet():
         try:
             dataset = pydicom.dcmread(path)
             if dataset.SOPClassUID != SegmentationStorage:

@@ -54,7 +54,7 @@ class Stack:
 
     def __str__(self) -> str:
         header = self.slices[0].header
-        return f'"{self.label}"  {len(self.slices)} images of {header.Columns} x {header.Rows}'
+        return f'"{self.label}"  {len(self.slices)} images of {text(header, "Columns")} x {text(header, "Rows")}'
 
 
 def phrases(select: str | None) -> list[str]:

@@ -244,7 +244,7 @@ def _with_choices(error: SeveralStacks, slices: Sequence[DicomSlice]) -> InputEr
     stacks = stacks_of(slices)
     if len(stacks) < 2:
         return error
-    return InputError(f"{error} Or choose one by select:\n{listed(stacks)}")
+    return InputError(f'{error} Or choose one by select, such as --select "{stacks[0].label}":\n{listed(stacks)}')
 
 
 def _passed(slices: Sequence[DicomSlice], kept: Sequence[DicomSlice]) -> list[str]:

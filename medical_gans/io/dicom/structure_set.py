@@ -12,14 +12,13 @@ import numpy as np
 import pydicom
 from numpy.typing import ArrayLike
 from pydicom import DataElement, Dataset
-from pydicom import config as pydicom_config
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medical_gans.errors import InputError
 from medical_gans.io.dicom.attributes import instance_reference, patient_and_study, series_number, stamp
 from medical_gans.io.dicom.files import decimals, save_object
-from medical_gans.io.dicom.headers import UNREADABLE, damaged, text
+from medical_gans.io.dicom.headers import UNREADABLE, damaged, quiet, text
 from medical_gans.io.dicom.polygons import area, filled, outlines
 from medical_gans.io.dicom.uids import NewUIDs
 from medical_gans.io.grid import lps_to_ras
@@ -121,7 +120,7 @@ def read_structure_set(path: Path) -> tuple[list[Structure], Dataset]:
     Raises:
         InputError: it is no structure set, or damaged.
     """
-    with pydicom_config.disable_value_validation():
+    with quiet():
         try:
             dataset = pydicom.dcmread(path)
             if dataset.SOPClassUID != RTStructureSetStorage:
@@ -158,7 +157,7 @@ def write_structure_set(
         label: StructureSetLabel, 16 characters at most.
         seed: None makes new UIDs; a number makes the same ones for the same content.
     """
-    with pydicom_config.disable_value_validation():
+    with quiet():
         names = [(one.name, one.kind) for one in structures]
         points = b"".join(contour.tobytes() for one in structures for contour in one.contours)
         uids = NewUIDs(seed, text(headers[0], "SeriesInstanceUID"), label, names, points)

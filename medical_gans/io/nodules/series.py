@@ -137,11 +137,13 @@ def find_series(folder: Path) -> dict[str, Path]:
 
 
 def _first_uid(folder: Path) -> Iterator[str]:
-    from pydicom import config, dcmread
+    from pydicom import dcmread
+
+    from medical_gans.io.dicom.headers import quiet
 
     for path in sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")):
         if has_dicom_prefix(path):
-            with config.disable_value_validation():
+            with quiet():
                 header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             if uid := header.get("SeriesInstanceUID"):
                 yield str(uid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medical_gans.inference.cohort import CohortEvaluator, Progress, is_made_from, made_from, timed
-from medical_gans.io import Case, Volume, check_same_grid, read_volume, save_volume
+from medical_gans.io import Case, Volume, read_volume, save_volume
 from medical_gans.io.ownership import Origin, Source, remove_ours, source
 from medical_gans.io.writing import whole_file, whole_folder
 from medical_gans.report import CASES_FOLDER, Manifest, case_records, input_hashes, write_record
@@ -48,10 +48,10 @@ class RegistrationEvaluator(CohortEvaluator):
         output_dir: folder for everything written.
         registration: how a pair is registered.
         limits: that a pair must reach.
-        synthetic_ct: file of the synthetic CT that guides the B-spline, on the grid of the MR; ``{case}`` stands for
-            the name of each case. None goes without.
+        guide: weights files, and what makes of an MR an object with ``hounsfield``, see `guided_by`: its synthetic CT
+            guides the B-spline. None goes without.
         dataset_dir: data set that the cases were found in.
-        device: for the manifest.
+        device: of the guide's generators.
 
     Raises:
         SettingError: itk-elastix is missing.
@@ -64,12 +64,14 @@ class RegistrationEvaluator(CohortEvaluator):
         registration: PairRegistration,
         limits: Limits | None = None,
         *,
-        synthetic_ct: str | None = None,
+        guide: tuple[Sequence[Path], Callable[[Volume], Any]] | None = None,
         dataset_dir: str | Path | Sequence[str | Path] = ".",
-        device: str = "cpu",
+        device: Any = "cpu",
     ) -> None:
         require_extra()
-        self.registration, self.synthetic_ct = registration, synthetic_ct
+        self.registration = registration
+        self.translate = None if guide is None else guide[1]
+        files = [] if guide is None else guide[0]
         self.limits = limits or Limits()
         self.root = dataset_dir if isinstance(dataset_dir, str | Path) else "."
         self.decisive = {
@@ -81,10 +83,13 @@ class RegistrationEvaluator(CohortEvaluator):
         manifest = Manifest(
             "mr_to_ct",
             "register",
-            settings={"dataset_dir": shown, "synthetic_ct": synthetic_ct, **self.decisive},
+            settings={"dataset_dir": shown, "guided": guide is not None, **self.decisive},
             seed=registration.schedule.seed,
-            device=device,
+            device=str(device),
         )
+        for file in files:
+            manifest.add_weights(file)
+        self.weights = sorted(manifest.weights.values())
         super().__init__(
             device,
             cases,
@@ -121,9 +126,10 @@ class RegistrationEvaluator(CohortEvaluator):
         with timed(seconds, "read"):
             mr, ct = read_volume(case.mr_source or case.mr, repair=True), read_volume(case.ct, repair=True)
             made = self._made_from(case)
-            guide = self._guide(case)
-            if guide is not None:
-                check_same_grid(mr, guide)
+        guide = None
+        if self.translate is not None:
+            with timed(seconds, "synthesis"):
+                guide = Volume(self.translate(mr).hounsfield, mr.affine, mr.source)
         with timed(seconds, "registration"):
             pair = self.registration(mr, ct, guide, on_progress)
         refusals = pair.agreement.refusals(self.limits)
@@ -175,16 +181,24 @@ class RegistrationEvaluator(CohortEvaluator):
                 save_volume(folder / f"{name}.nii.gz", array, mr.affine)
 
     def _made_from(self, case: Case) -> dict[str, Any]:
-        files = [*(case.files or [case.mr]), case.ct, self._guide_file(case)]
-        inputs = input_hashes(*files, dataset_dir=self.root)
-        return {**made_from([], self.decisive, inputs), "data_for_others": True}
+        inputs = input_hashes(*(case.files or [case.mr]), case.ct, dataset_dir=self.root)
+        return {**made_from(self.weights, self.decisive, inputs), "data_for_others": True}
 
-    def _guide_file(self, case: Case) -> Path | None:
-        return None if self.synthetic_ct is None else Path(self.synthetic_ct.replace("{case}", case.name))
 
-    def _guide(self, case: Case) -> Volume | None:
-        file = self._guide_file(case)
-        return None if file is None else read_volume(file)
+def guided_by(
+    load_generators: Callable[[], Any], synthesis: Callable[..., Any]
+) -> tuple[Sequence[Path], Callable[[Volume], Any]]:
+    """The guide of a `RegistrationEvaluator`.
+
+    Args:
+        load_generators: gives trained generators, as `inference.synthesis.load_generators` does.
+        synthesis: makes of generators what translates an MR: `inference.synthesis.SliceSynthesis`.
+
+    Raises:
+        InputError: the weights cannot be used.
+    """
+    trained = load_generators()
+    return trained.files, synthesis(trained.generators)
 
 
 def _metrics(pair: RegisteredPair, accepted: bool) -> dict[str, float]:
