@@ -14,6 +14,8 @@ from medical_gans.errors import SettingError
 HOUNSFIELD_CURVE = ((-1024.0, -1.0), (-200.0, -0.5), (200.0, 0.3), (2400.0, 1.0))
 """(HU, unit) corners between which the mixture is made; those of `transforms.HOUNSFIELD_KNOTS`."""
 
+_SPONGY_HU, _CORTEX_HU = 300.0, 600.0
+
 
 class BoneGenerator(nn.Module):
     """U-Net of residual blocks whose head mixes two tissues: ``HU = (1 - p) soft + p bone``.
@@ -31,6 +33,8 @@ class BoneGenerator(nn.Module):
         sharpness: factor on the logit where the two are mixed, not where it is learnt: a small probability of bone is
             many HU, which large values keep out of soft tissue.
         threshold: logit that counts as even odds there; chosen on validation, as losses that favour bone overrate it.
+        cortex_threshold: `threshold` where the branch of bone says 600 HU or more, on a straight line from 300 HU on;
+            None takes the same everywhere. Losses overrate the rim of cortex and underrate spongy bone.
         curve: (HU, unit) corners of the encoding of HU.
 
     Shape:
@@ -49,6 +53,7 @@ class BoneGenerator(nn.Module):
         blocks: Sequence[int] = (1, 1, 2, 3),
         sharpness: float = 1.0,
         threshold: float = 0.0,
+        cortex_threshold: float | None = None,
         curve: Sequence[Sequence[float]] = HOUNSFIELD_CURVE,
     ) -> None:
         super().__init__()
@@ -62,6 +67,7 @@ class BoneGenerator(nn.Module):
         self.curve = tuple((float(hu), float(unit)) for hu, unit in curve)
         self.out_channels = out_channels
         self.sharpness, self.threshold = sharpness, threshold
+        self.cortex_threshold = threshold if cortex_threshold is None else cortex_threshold
         conv = Conv[Conv.CONV, spatial_dims]
         self.stem = conv(in_channels, widths[0], 5, padding=2)
         self.down = nn.ModuleList()
@@ -86,7 +92,9 @@ class BoneGenerator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Translate ``(batch, in_channels, *spatial)`` to ``(batch, out_channels, *spatial)`` in [-1, 1]."""
         logit, soft, bone = self.branches(image)
-        return self.mixture((self.sharpness * (logit - self.threshold)).sigmoid(), soft, bone)
+        dense = (_along_curve([(unit, hu) for hu, unit in self.curve], bone) - _SPONGY_HU) / (_CORTEX_HU - _SPONGY_HU)
+        threshold = self.threshold + (self.cortex_threshold - self.threshold) * dense.clamp(0.0, 1.0)
+        return self.mixture((self.sharpness * (logit - threshold)).sigmoid(), soft, bone)
 
     def branches(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logit of bone, and soft tissue and bone in unit space, each ``(batch, out_channels, *spatial)``."""
