@@ -247,18 +247,18 @@ class TranslationViews(EpochViews):
                     f"MR and CT of {mr.name} lie on different grids ({mr.array().shape} and {ct.array().shape}). "
                     "Register the CT to the MR with mr_to_ct register, or train with paired=false."
                 )
-        for mr, mask in zip(self.volumes["mr"], self.volumes.get("trusted", ()), strict=False):
-            if mask.array().shape != mr.array().shape:
-                raise InputError(
-                    f"The trusted mask of {mr.name} lies on another grid than its MR. Register the pair again."
-                )
             if mr.corners is not None and ct.corners is not None:
                 apart = largest_distance(mr.corners, ct.corners)
                 if apart > _ONE_GRID * min(*mr.spacing, *ct.spacing):
                     raise InputError(
                         f"MR and CT of {mr.name} lie at different places: corners up to {apart:.3g} mm apart. "
-                        "Register and resample the CT to the MR, or train with paired=false."
+                        "Register the CT to the MR with mr_to_ct register, or train with paired=false."
                     )
+        for mr, mask in zip(self.volumes["mr"], self.volumes.get("trusted", ()), strict=False):
+            if mask.array().shape != mr.array().shape:
+                raise InputError(
+                    f"The trusted mask of {mr.name} lies on another grid than its MR. Register the pair again."
+                )
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         view: dict[str, torch.Tensor] = {}
