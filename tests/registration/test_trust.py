@@ -98,3 +98,10 @@ def test_a_deformation_that_folds_is_refused():
     agreement, _, _ = _judged(limbs.ct_of(LABEL), change=jacobian_determinant(where, limbs.SPACING))
     assert agreement.folded > 0.1
     assert any("folds" in reason for reason in agreement.refusals(Limits()))
+
+
+def test_a_bone_that_the_body_on_the_mr_misses_is_in_the_mask_and_trusted():
+    """At the edge of an image dark cortex looks like air around the body."""
+    missed = (LABEL >= 3) & (limbs.points()[..., 2] > 10)
+    _, mask, trusted = judge(MR, limbs.ct_of(LABEL), BODY & ~missed, BODY | True, limbs.SPACING)
+    assert mask[missed].mean() > 0.95 and trusted[missed & (LABEL == 3)].mean() > 0.9

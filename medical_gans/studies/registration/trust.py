@@ -122,10 +122,11 @@ def judge(
         volume_change: determinant of the deformation's Jacobian; None for a rigid motion.
 
     Returns:
-        Figures; the body within both views; and where the pair is trusted. In the body that is where MR and CT tell
+        Figures; the body within both views, with all of the bones that reach into it; and where the pair is trusted. In the body that is where MR and CT tell
         the same story: around each voxel the pairs of intensities are more frequent than chance, and volume is not
         stretched beyond belief. Outside the body it is where both show air.
     """
+    body = body | _bone_of(body, hounsfield)
     mask = body & view
     seen = mask & (hounsfield > _AIR_HU)
     density = _agreement_map(mr, hounsfield, mask, spacing)
@@ -194,6 +195,14 @@ def _share_darker(mr: np.ndarray, cortex: np.ndarray, around: np.ndarray) -> flo
     ranks = rankdata(np.concatenate([dark, other]))
     n, m = len(dark), len(other)
     return float(1 - (ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def _bone_of(body: np.ndarray, hounsfield: np.ndarray) -> np.ndarray:
+    """Bone that reaches into the body, with its marrow: at the edge of an image dark cortex looks like air."""
+    bone = (hounsfield > _BONE_HU) | _marrow(hounsfield)
+    labels, _ = ndimage.label(bone)
+    kept = np.unique(labels[body & bone])
+    return np.isin(labels, kept[kept > 0])
 
 
 def _marrow(hounsfield: np.ndarray) -> np.ndarray:
