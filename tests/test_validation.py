@@ -2,6 +2,7 @@
 
 import functools
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -95,7 +96,9 @@ def test_the_network_in_training_is_left_as_it_was(case):
 
 
 def test_a_patient_without_bone_has_no_share_in_the_dice(case, tmp_path):
-    boneless = np.where(np.random.default_rng(1).random((40, 44, 24)) < 0.5, 0, 10).astype(np.int16)
+    body = nibabel.load(case.mask).get_fdata() > 0
+    soft = np.where(np.random.default_rng(1).random(body.shape) < 0.5, 0, 10)
+    boneless = np.where(body, soft, -1000).astype(np.int16)
     other = Case("soft", case.mr, save_volume(tmp_path / "ct.nii.gz", boneless, AFFINE), case.mask)
 
     class Water(nn.Module):
@@ -113,8 +116,7 @@ def test_without_validation_patients_there_is_no_validation():
 def test_unusable_patients_and_steps_are_refused_before_training(case, tmp_path):
     shifted = AFFINE.copy()
     shifted[0, 3] += 5
-    ct = np.arange(40 * 44 * 24, dtype=np.int32).reshape(40, 44, 24)
-    moved = save_volume(tmp_path / "ct.nii.gz", ct, shifted)
+    moved = save_volume(tmp_path / "ct.nii.gz", np.asarray(nibabel.load(case.ct).dataobj), shifted)
     with pytest.raises(InputError, match="different grids"):
         TranslationValidation([Case("moved", case.mr, moved, case.mask)], synthesis())
     with pytest.raises(SettingError, match="slice_step is 0"):

@@ -196,9 +196,11 @@ class _Survey:
         """A folder that holds the images of one patient; an only image beside a CT is the MR of that patient."""
         *around, name = folder.relative_to(self.root).parts or (folder.resolve().name,)
         rest = [entry for entry in entries if entry not in named.values() and self._may_be_mr(entry)]
-        if "mr" not in named and len(rest) == 1:
+        if self.role in named:
+            pass  # what else lies here, such as masks of structures, is none of the images looked for
+        elif len(rest) == 1:
             named["mr"] = rest.pop()
-        elif "mr" not in named:
+        else:
             yield from (self._unlabelled(image) for image in rest)
             if not rest:
                 others = [entry for entry in entries if entry.is_dir() and entry not in named.values()]
@@ -206,7 +208,7 @@ class _Survey:
             rest = []
         yield _located(tuple(around), name, named)
         for entry in rest:
-            self.passed[entry] = f"beside {named['mr'].name}, which is taken as the MR"
+            self.passed[entry] = f"beside {named[self.role].name}, which is taken as the {self.role.upper()}"
 
     def _sets(self, folder: Path, sets: dict[str, Path]) -> Iterator[Located]:
         """Images of the folders `mr`, `ct`, `mask`, brought together where they have the same name."""
@@ -322,7 +324,7 @@ class _Survey:
         stem = image_stem(Path(own))
         known = {stem.casefold(), *(piece.casefold() for piece in re.split(r"[_\s]+", stem))}
         said = [part for part in around if part.casefold() not in _DULL | known and not _splits(part)]
-        name = "_".join([*said, *([stem] if stem.lower() not in _NAMELESS or not said else [])])
+        name = "_".join([*said, *([stem] if stem.lower() not in _NAMELESS else [])]) or self.root.resolve().name
         return _located(tuple(around), name, {self.role: image})
 
 

@@ -31,6 +31,8 @@ class BoneGenerator(nn.Module):
         sharpness: factor on the logit where the two are mixed, not where it is learnt: a small probability of bone is
             many HU, which large values keep out of soft tissue.
         threshold: logit that counts as even odds there; chosen on validation, as losses that favour bone overrate it.
+        cortex_threshold: `threshold` where the branch of bone says 600 HU or more, on a straight line from 300 HU on;
+            None takes the same everywhere. Losses overrate the rim of cortex and underrate spongy bone.
         curve: (HU, unit) corners of the encoding of HU.
 
     Shape:
@@ -49,6 +51,7 @@ class BoneGenerator(nn.Module):
         blocks: Sequence[int] = (1, 1, 2, 3),
         sharpness: float = 1.0,
         threshold: float = 0.0,
+        cortex_threshold: float | None = None,
         curve: Sequence[Sequence[float]] = HOUNSFIELD_CURVE,
     ) -> None:
         super().__init__()
@@ -59,9 +62,12 @@ class BoneGenerator(nn.Module):
                 f"widths is {list(widths)} and blocks {list(blocks)}; give as many of both, two at least, none below 1."
             )
         self.stride = 2 ** (len(widths) - 1)
-        self.curve = tuple((float(hu), float(unit)) for hu, unit in curve)
+        self.hounsfield_corners = [float(hu) for hu, _ in curve]
+        self.unit_corners = [float(unit) for _, unit in curve]
         self.out_channels = out_channels
-        self.sharpness, self.threshold = sharpness, threshold
+        self.sharpness, self.threshold = float(sharpness), float(threshold)
+        self.spongy_hu, self.cortex_hu = 300.0, 600.0
+        self.cortex_threshold = float(threshold if cortex_threshold is None else cortex_threshold)
         conv = Conv[Conv.CONV, spatial_dims]
         self.stem = conv(in_channels, widths[0], 5, padding=2)
         self.down = nn.ModuleList()
@@ -86,34 +92,42 @@ class BoneGenerator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Translate ``(batch, in_channels, *spatial)`` to ``(batch, out_channels, *spatial)`` in [-1, 1]."""
         logit, soft, bone = self.branches(image)
-        return self.mixture((self.sharpness * (logit - self.threshold)).sigmoid(), soft, bone)
+        bone_hounsfield = _along_curve(self.unit_corners, self.hounsfield_corners, bone)
+        dense = (bone_hounsfield - self.spongy_hu) / (self.cortex_hu - self.spongy_hu)
+        threshold = self.threshold + (self.cortex_threshold - self.threshold) * dense.clamp(0.0, 1.0)
+        return self.mixture((self.sharpness * (logit - threshold)).sigmoid(), soft, bone)
 
     def branches(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logit of bone, and soft tissue and bone in unit space, each ``(batch, out_channels, *spatial)``."""
-        sizes = image.shape[2:]
-        beyond = [(-size) % self.stride for size in sizes]
-        if any(beyond):
-            image = functional.pad(image, [a for b in reversed(beyond) for a in (0, b)], mode="replicate")
+        sizes = list(image.shape)
+        beyond: list[int] = []
+        for axis in range(len(sizes) - 1, 1, -1):
+            beyond += [0, (self.stride - sizes[axis] % self.stride) % self.stride]
+        if sum(beyond) > 0:
+            image = functional.pad(image, beyond, mode="replicate")
         features = self.stem(image)
-        skips = []
-        for level, blocks in enumerate(self.down):
-            if level:
-                skips.append(features)
-                features = self.enter[level - 1](functional.relu(features))
+        skips: list[Tensor] = []
+        for blocks, enter in zip(self.down, self.enter):  # noqa: B905  # TorchScript knows no strict
             features = blocks(features)
-        for leave, blocks, skip in zip(self.leave, self.up, reversed(skips), strict=True):
-            features = functional.interpolate(leave(features), scale_factor=2.0, mode="nearest") + skip
+            skips.append(features)
+            features = enter(functional.relu(features))
+        features = self.down[-1](features)
+        level = len(skips)
+        for leave, blocks in zip(self.leave, self.up):  # noqa: B905
+            level -= 1
+            features = functional.interpolate(leave(features), scale_factor=2.0, mode="nearest") + skips[level]
             features = blocks(features)
-        made = self.head(functional.relu(features))[(..., *(slice(0, size) for size in sizes))].float()
-        logit, soft, bone = made.split(self.out_channels, 1)
+        made = self.head(functional.relu(features))
+        for axis in range(2, len(sizes)):
+            made = made.narrow(axis, 0, sizes[axis])
+        logit, soft, bone = made.float().chunk(3, 1)
         return logit, soft.tanh(), bone.tanh()
 
     def mixture(self, probability: Tensor, soft: Tensor, bone: Tensor) -> Tensor:
         """``(1 - p) soft + p bone``, mixed in HU, in unit space."""
-        decoding = [(unit, hu) for hu, unit in self.curve]
-        hounsfield = _along_curve(decoding, soft)
-        hounsfield = hounsfield + probability * (_along_curve(decoding, bone) - hounsfield)
-        return _along_curve(self.curve, hounsfield)
+        hounsfield = _along_curve(self.unit_corners, self.hounsfield_corners, soft)
+        change = _along_curve(self.unit_corners, self.hounsfield_corners, bone) - hounsfield
+        return _along_curve(self.hounsfield_corners, self.unit_corners, hounsfield + probability * change)
 
 
 class _Block(nn.Module):
@@ -132,14 +146,13 @@ def _blocks(conv: type[nn.Module], width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*[_Block(conv, width) for _ in range(count)])
 
 
-def _along_curve(curve: Sequence[Sequence[float]], values: Tensor) -> Tensor:
-    """Piecewise linear map from each point's first to its second number; flat beyond the ends."""
-    (left, first), *rest = curve
-    mapped = values * 0.0 + first
-    below = first
-    for right, above in rest:
-        mapped = mapped + (above - below) / (right - left) * (values.clamp(left, right) - left)
-        left, below = right, above
+def _along_curve(places: list[float], heights: list[float], values: Tensor) -> Tensor:
+    """Piecewise linear map that takes each of `places` to its height; flat beyond the ends."""
+    mapped = values * 0.0 + heights[0]
+    for corner in range(1, len(places)):
+        left, right = places[corner - 1], places[corner]
+        slope = (heights[corner] - heights[corner - 1]) / (right - left)
+        mapped = mapped + slope * (values.clamp(left, right) - left)
     return mapped
 
 

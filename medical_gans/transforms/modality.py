@@ -6,6 +6,7 @@ where nothing is: an MR that was normalised before it came here has another back
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -150,5 +151,5 @@ def _background(array: np.ndarray, low: float, high: float) -> float | None:
 
 
 def _sample(array: np.ndarray) -> np.ndarray:
-    step = max(1, round((array.size / _MOST_VOXELS) ** (1 / 3)))
+    step = max(1, math.ceil((array.size / _MOST_VOXELS) ** (1 / 3)))
     return array[::step, ::step, ::step]

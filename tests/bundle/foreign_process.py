@@ -63,7 +63,8 @@ def monai_loads_the_network_with_its_weights():
         weights = torch.load(BUNDLE / "models/model.pt", weights_only=True)
         assert network.state_dict().keys() == weights.keys()
         assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
-    assert Path(sys.modules["medical_gans"].__file__).is_relative_to(BUNDLE)
+    ours = sys.modules.get("medical_gans")  # a network of MONAI needs nothing of ours
+    assert ours is None or Path(ours.__file__).is_relative_to(BUNDLE)
 
 
 def weights_that_the_configs_name_are_there():

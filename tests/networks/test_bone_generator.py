@@ -1,5 +1,6 @@
 """Promises of the generator with a branch for bone."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +43,21 @@ def test_sharpness_and_threshold_change_the_mixture_and_not_the_branches():
         expected = torch.where(logit > -2.0, bone, soft)
         clear = (logit + 2.0).abs() > 0.3
         assert torch.allclose(sharp(image)[clear], expected[clear], atol=1e-3)
+
+
+def test_cortex_has_a_threshold_of_its_own_and_spongy_bone_keeps_its_own():
+    torch.manual_seed(0)
+    plain = BoneGenerator(widths=(4, 8), blocks=(1, 1))
+    image = torch.randn(1, 1, 16, 16)
+    for bone_hu, threshold in ((250.0, 0.0), (450.0, 1.0), (900.0, 2.0)):
+        network = BoneGenerator(widths=(4, 8), blocks=(1, 1), cortex_threshold=2.0)
+        network.load_state_dict(plain.state_dict())
+        with torch.no_grad():
+            network.head.weight[2] = 0.0
+            network.head.bias[2] = float(np.arctanh(hounsfield_to_unit(np.float32(bone_hu))))
+            logit, soft, bone = network.branches(image)
+            expected = network.mixture((logit - threshold).sigmoid(), soft, bone)
+            assert torch.allclose(network(image), expected, atol=1e-4), bone_hu
 
 
 def test_a_voxel_sees_no_farther_than_the_receptive_radius():
