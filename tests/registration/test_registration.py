@@ -3,6 +3,7 @@
 Needs itk-elastix, whose import alone takes 10 to 20 s of one core.
 """
 
+import contextlib
 import csv
 import json
 from importlib.metadata import PackageNotFoundError, version
@@ -43,6 +44,7 @@ def _patient(folder, ct_label):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     place = tmp_path_factory.mktemp("register")
+    (place / "here").mkdir()
     _patient(place / "data" / "anna", limbs.tissue(MOTION(limbs.points())))
     # another limb, whose bone is thick and elsewhere
     x, y, _ = np.moveaxis(limbs.points(), -1, 0)
@@ -52,7 +54,8 @@ def run(tmp_path_factory):
     settings = {"levels": 2, "rigid_iterations": 60, "iterations": 60, "samples": 800, "control_spacing": 30}
     words = [word for name, value in {**settings, "rotation": 0}.items() for word in (f"--{name}", str(value))]
     places = ["--dataset_dir", str(place / "data"), "--output_dir", str(place / "out")]
-    assert main(["mr_to_ct", "register", *places, *words]) == 0
+    with contextlib.chdir(place / "here"):
+        assert main(["mr_to_ct", "register", *places, *words]) == 0
     return place
 
 
@@ -97,6 +100,12 @@ def test_points_come_back_across_the_limb_to_within_two_millimetres():
         errors[name] = np.linalg.norm(off[:, :2], axis=-1).mean(), off[:, 2].mean()
     # along a shaft both images change little
     assert errors["rigid"][0] < 3 and errors["all"][0] < 2 and errors["all"][1] < 5, errors
+
+
+@needs_elastix
+def test_nothing_is_written_outside_of_the_output_folder(run):
+    assert sorted(path.name for path in run.iterdir()) == ["data", "here", "out"]
+    assert not any((run / "here").iterdir())
 
 
 @needs_elastix

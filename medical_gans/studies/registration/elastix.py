@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,9 @@ class Elastix:
         transformix.SetTransformParameterObject(parameters)
         transformix.SetComputeDeformationField(True)
         transformix.SetLogToConsole(False)
-        transformix.UpdateLargestPossibleRegion()
+        with TemporaryDirectory() as folder:  # it writes the field to a file as well
+            transformix.SetOutputDirectory(folder)
+            transformix.UpdateLargestPossibleRegion()
         field = self.itk.array_view_from_image(transformix.GetOutputDeformationField()).transpose(2, 1, 0, 3)
         moved = positions(self.fixed.array.shape, self.fixed.affine)
         moved += field * np.array([-1, -1, 1], dtype=np.float32)

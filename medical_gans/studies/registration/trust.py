@@ -122,9 +122,9 @@ def judge(
         volume_change: determinant of the deformation's Jacobian; None for a rigid motion.
 
     Returns:
-        Figures; the body within both views, with all of the bones that reach into it; and where the pair is trusted. In the body that is where MR and CT tell
-        the same story: around each voxel the pairs of intensities are more frequent than chance, and volume is not
-        stretched beyond belief. Outside the body it is where both show air.
+        Figures; the body within both views, with all of the bones that reach into it; and where the pair is trusted.
+        In the body that is where MR and CT tell the same story: around each voxel the pairs of intensities are more
+        frequent than chance, and volume is not stretched beyond belief. Outside the body it is where both show air.
     """
     body = body | _bone_of(body, hounsfield)
     mask = body & view
