@@ -120,7 +120,6 @@ def test_what_uses_a_network_has_that_of_the_training_or_the_cards(workflow):
     configs = {stage: merged(path) for stage, path in config_files.stages()[workflow].items()}
     # a further training (pretrain, features, anomaly_train) may train another network: its card says which
     users = {stage: config for stage, config in configs.items() if stage == "train" or "train" not in config}
-    users.pop("register", None)  # has no network
     networks = {stage: dict(config["network_def"]) for stage, config in users.items()}
     for network in networks.values():  # a stage that uses weights takes the number of slices from them
         network.update({k: "@adjacent" for k, v in network.items() if v == "$@adjacent or 1"})
@@ -137,8 +136,7 @@ def test_a_stage_has_the_properties_of_a_bundle(workflow, stage):
     parser.read_meta(str(CONFIGS / "metadata.json"))
     properties = (TrainProperties if stage in ("train", "pretrain") else InferProperties) | MetaProperties
     required = [str(one["id"]) for one in properties.values() if one["required"]]
-    of_a_network = {"network_def", "inferer"} if (workflow, stage) == ("mr_to_ct", "register") else set()
-    assert {name for name in required if name not in parser} == of_a_network  # registration has no network
+    assert [name for name in required if name not in parser] == []
 
 
 def test_the_metadata_is_that_of_this_version():
