@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 import yaml  # noqa: E402
 from bundle_archives import without_source_paths, zip_folder  # noqa: E402
-from bundle_configs import PACKAGE, serving, stage_config  # noqa: E402
+from bundle_configs import PACKAGE, serving, stage_config  # noqa: E402, with_package
 from bundle_documents import metadata, needed_packages, readme  # noqa: E402
 from bundle_recipes import RECIPES, STAGES, Recipe  # noqa: E402
 
@@ -86,6 +86,10 @@ def _write_configs(recipe: Recipe, repository: Path, folder: Path) -> None:
         path = configs / f"{recipe.workflow}_{stage}.yaml"
         own = recipe.renamed if stage == "inference" else {}
         content = stage_config(path, recipe.settings, own, recipe.targets)
+        if stage == "train":  # goes on from the weights of the bundle, whatever network the recipe begins with
+            card = json.loads((folder / "models" / "model.json").read_text(encoding="utf-8"))
+            if content["network_def"]["_target_"] != card["network_def"]["_target_"]:
+                content |= with_package({"network_def": card["network_def"]})
         if stage == "inference":
             content = serving(content, recipe.inference)
         _write_json(folder / "configs" / f"{stage}.json", content)

@@ -31,7 +31,7 @@ NETWORK = {
 }
 SMOKE = {
     "mr_to_ct_synthesis": {
-        "train": {"max_epochs": 1, "views_per_epoch": 2, "crop_size": [32, 32], "network_def#width": 4},
+        "train": {"max_epochs": 1, "views_per_epoch": 2, "crop_size": [32, 32], "network_def#widths": [4] * 5},
         "inference": {},
     },
     "lung_nodule_generation": {
