@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 import yaml  # noqa: E402
 from bundle_archives import without_source_paths, zip_folder  # noqa: E402
-from bundle_configs import PACKAGE, serving, stage_config  # noqa: E402, with_package
+from bundle_configs import PACKAGE, serving, stage_config, with_package  # noqa: E402
 from bundle_documents import metadata, needed_packages, readme  # noqa: E402
 from bundle_recipes import RECIPES, STAGES, Recipe  # noqa: E402
 
