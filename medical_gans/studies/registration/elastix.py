@@ -150,7 +150,7 @@ class Elastix:
         with TemporaryDirectory() as folder:  # it writes the field to a file as well
             transformix.SetOutputDirectory(folder)
             transformix.UpdateLargestPossibleRegion()
-        field = self.itk.array_view_from_image(transformix.GetOutputDeformationField()).transpose(2, 1, 0, 3)
+            field = self.itk.array_from_image(transformix.GetOutputDeformationField()).transpose(2, 1, 0, 3)
         moved = positions(self.fixed.array.shape, self.fixed.affine)
         moved += field * np.array([-1, -1, 1], dtype=np.float32)
         return transformed(moved, start)
