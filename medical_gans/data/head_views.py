@@ -99,6 +99,7 @@ class HeadViews(EpochViews):
         seed: of every choice.
         near_bone: share of views centred within 25 mm of bone.
         near_joint: of these, the share near spongy or thin bone: skull base, face, spine.
+        inwards: share of the way to the middle of the head by which a view is moved, so that it shows less air.
         planes: share of sagittal, coronal and axial views.
         rotation: degrees in the plane; `tilt` out of it.
         scaling: [smallest, largest] logarithm of the size of a voxel: above 0 makes heads small.
@@ -128,6 +129,7 @@ class HeadViews(EpochViews):
         seed: int = 0,
         near_bone: float = 0.75,
         near_joint: float = 0.2,
+        inwards: float = 0.3,
         planes: Sequence[float] = (0.3, 0.25, 0.45),
         rotation: float = 22.0,
         tilt: float = 9.0,
@@ -150,7 +152,7 @@ class HeadViews(EpochViews):
         super().__init__(views_per_epoch, seed)
         self.painter, self.tissues, self.contents = painter, tissues, contents
         self.crop_size, self.adjacent = tuple(crop_size), adjacent
-        self.near_bone, self.near_joint = near_bone, near_joint
+        self.near_bone, self.near_joint, self.inwards = near_bone, near_joint, inwards
         self.planes, self.rotation, self.tilt = np.array(planes), rotation, tilt
         self.scaling, self.elastic, self.elastic_scale = scaling, elastic, elastic_scale
         self.vault, self.vault_change = vault, vault_change
@@ -198,7 +200,9 @@ class HeadViews(EpochViews):
         order = [axis, *(a for a in range(3) if a != axis)]
         near, joint = rng.random() < self.near_bone, rng.random() < self.near_joint
         points = (head.spongy if joint else head.bone) if near else head.body
-        centre = points[rng.integers(len(points))] + rng.uniform(-25, 25, 3) * (np.arange(3) != axis)
+        within = np.arange(3) != axis
+        centre = points[rng.integers(len(points))] + rng.uniform(-25, 25, 3) * within
+        centre = centre + self.inwards * (head.middle - centre) * within
         angles = np.deg2rad(rng.uniform(-1, 1, 3) * [self.rotation if a == axis else self.tilt for a in range(3)])
         turn = rotation(angles) * np.exp(rng.uniform(*self.scaling)) @ np.diag(np.exp(rng.uniform(-0.06, 0.06, 3)))
         turn = turn @ np.diag([-1.0 if rng.random() < 0.5 else 1.0, 1.0, 1.0])
@@ -223,9 +227,10 @@ class _Loaded:
         from scipy import ndimage
 
         maps = np.load(head.path)
-        self.maps = torch.from_numpy(maps)
+        self.maps = torch.from_numpy(maps).float()  # once: in each view it costs more
         self.brains = [torch.from_numpy(np.load(file, mmap_mode="c"))[None] for file in head.brains]
         self.bone, self.body = np.argwhere(maps[1] > 50)[::500], np.argwhere(maps[2] > 50)[::3000]
+        self.middle = self.body.mean(0)
         self.spongy = np.argwhere((maps[1] > 50) & (maps[0] < 650 - AIR_HU))[::500]
         inside = np.argwhere(maps[3][::2, ::2, ::2] > 100 * (DEEPEST_MM + 3))
         self.cavity = torch.from_numpy((2 * inside.mean(0)).astype(np.float32))

@@ -32,7 +32,7 @@ def bone_terms(
     doubt = binary_cross_entropy_with_logits(logit, is_bone, reduction="none")
     return {
         "bone_probability": (doubt * known * (1.0 + is_bone)).mean(),
-        "soft": weighted_l1(soft, truth, known * (1.0 - is_bone)),
+        "soft": weighted_l1(soft, truth, weight * (1.0 - is_bone)),
         "bone": weighted_l1(bone, truth, weight * is_bone),
     }
 
