@@ -14,6 +14,7 @@ from medical_gans.transforms import AIR_HU, CtTissues, Painter, Window
 from medical_gans.transforms.painting import RandomFields, Range
 
 _LIQUID_HU, _GREY_HU, _WHITE_HU, _VESSEL_HU = 7.0, 39.0, 25.0, 53.0
+_RIM_MM = 2.0  # of the cavity, which weighs as other soft tissue
 _VAULT_MM = 9.0  # over which a skull of another thickness is pulled in or pushed out
 
 
@@ -27,7 +28,8 @@ class BrainContents:
         unknown: probability of a brain without the contrast of tissues.
         enhanced: probability of vessels, and of dura, with a signal of their own: contrast agent, flow voids.
         grain: HU that are not to be known.
-        weight: of the voxels of the cavity, so that the few HU between its tissues are learnt.
+        weight: of the voxels of the cavity some mm below its rim, so that the few HU between its tissues are learnt;
+            at the rim it would make skulls thin.
     """
 
     size: Range = (0.93, 1.05)
@@ -81,13 +83,13 @@ class PaintedHead:
         signal: of the MR, 1 that of the brightest ordinary tissue; its rim of `Painter.HALO` is not to be used.
         hounsfield: the truth.
         body: 1 in the head.
-        cavity: share of the inside of the skull.
+        deep: 1 inside the skull, some mm from it.
     """
 
     signal: Tensor
     hounsfield: Tensor
     body: Tensor
-    cavity: Tensor
+    deep: Tensor
 
 
 def paint_head(
@@ -123,7 +125,8 @@ def paint_head(
     found = tissues(hounsfield, bone * (1 - cavity), body * (1 - cavity), fields, rng)
     found |= {name: share * cavity for name, share in shares.items()}
     signal = painter(found, fields, rng)
-    return PaintedHead(signal, hounsfield * (1 - cavity) + inner * cavity, body, cavity)
+    deep = (-0.5 * (depth + _RIM_MM)).clamp(0, 1) * cavity
+    return PaintedHead(signal, hounsfield * (1 - cavity) + inner * cavity, body, deep)
 
 
 def whole_head(

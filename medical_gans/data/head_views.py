@@ -115,7 +115,7 @@ class HeadViews(EpochViews):
         low, high = place[2][part] < 0, place[2][part] > head.maps.shape[3] - 1
         shown = ~(low | high)  # the picture ends where the CT does
         signal, hounsfield, body = (image[part] for image in (made.signal, made.hounsfield, made.body))
-        weight = 0.2 + 0.8 * body + (self.contents.weight - 1) * made.cavity[part]
+        weight = 0.2 + 0.8 * body + (self.contents.weight - 1) * made.deep[part]
         weight = torch.where(hounsfield > 200, self.bone_weight, weight)
         weight = torch.where((body > 0) & (hounsfield < -300), self.air_weight, weight)
         return {
