@@ -77,7 +77,7 @@ class HeadViews(EpochViews):
         elastic: float = 2.2,
         elastic_scale: Range = (18.0, 45.0),
         vault: float = 0.5,
-        vault_change: Range = (-0.35, 0.6),
+        vault_change: Range = (-0.45, 0.5),
         bone_weight: float = 3.0,
         air_weight: float = 3.0,
     ) -> None:
