@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from monai.networks.nets import UNet
 from torch import nn
 
 from medical_gans.inference.synthesis.cpu_layers import (
@@ -16,7 +17,6 @@ from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.networks import BoneGenerator, ResnetGenerator
 from medical_gans.networks.resnet_generator import ResidualGenerator
 from medical_gans.transforms import unit_to_hounsfield
-from monai.networks.nets import UNet
 
 NETWORKS = {
     "bone": lambda: BoneGenerator(2, 3, 3, widths=(8, 16, 24), blocks=(1, 2, 2)),
