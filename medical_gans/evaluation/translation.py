@@ -155,8 +155,9 @@ class TranslationEvaluation:
         figures: dict[str, Figures] = {
             method: synthetic_ct_metrics(array, pair.ct.array, pair.mask) for method, array in hounsfield.items()
         }
-        if self.skull:
-            figures["synthetic_ct"] = {**figures["synthetic_ct"], **skull_figures(synthetic_ct, pair.mr, pair.ct.array)}
+        skull = skull_figures(synthetic_ct, pair.mr, pair.ct.array) if self.skull else {}
+        if skull:
+            figures["synthetic_ct"] = {**figures["synthetic_ct"], **skull}
             figures["true_ct"] = skull_figures(pair.ct.array, pair.mr)
         judged = time.perf_counter()
         for warning in warnings:

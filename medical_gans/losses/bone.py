@@ -14,8 +14,8 @@ def weighted_l1(made: Tensor, truth: Tensor, weight: Tensor, smooth: float = 0.0
         made: image.
         truth: image.
         weight: of each voxel.
-        smooth: error up to which its square counts, ``error^2 / (2 smooth)`` (Huber 1964): the best guess is then a mean
-            instead of a median, which leaves out small contrasts that are seen with doubt. 0 is L1.
+        smooth: error up to which its square counts, ``error^2 / (2 smooth)`` (Huber 1964): the best guess is then
+            a mean instead of a median, which leaves out small contrasts that are seen with doubt. 0 is L1.
     """
     error = (made - truth).abs()
     if smooth > 0:
