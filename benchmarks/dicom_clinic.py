@@ -1,4 +1,4 @@
-"""A clinic on one machine: MR series, senders (dcmtk), an archive (Orthanc) and the node as a process that can be killed."""
+"""A clinic on one machine: MR series, senders (dcmtk), an archive (Orthanc) and the node as a process to be killed."""
 
 from __future__ import annotations
 
@@ -195,18 +195,85 @@ class Orthanc:
             return False
 
 
-class Node:
-    """``medical-gans mr_to_ct serve`` as a process.
+_FORKS = """
+import json, os, sys
+import monai.bundle, pynetdicom, pynetdicom.sop_class
+import medical_gans.checks.quality, medical_gans.inference.synthesis, medical_gans.studies.dicom_node
+import medical_gans.io.dicom.carrying, medical_gans.io.dicom.ct, medical_gans.training.trainer
+from medical_gans.cli.command import main
+from medical_gans.report import cases
+if "--no_pictures" in sys.argv:
+    for kind in ("overview", "contact_sheet", "histogram", "thumbnail"):
+        def draw(volumes, path):
+            path.write_bytes(b"picture")
+        draw.__name__ = kind
+        setattr(cases, kind, draw)
+print("ready", flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "wait" in asked:
+        print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)
+        continue
+    process = os.fork()
+    if process == 0:
+        log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os._exit(main(asked["words"]))
+    print(process, flush=True)
+"""
+
+
+class Forks:
+    """Starts the command again and again without importing everything each time: one process, and forks of it.
 
     Args:
+        pictures: draw those of the report; without, a series takes a second.
+    """
+
+    def __init__(self, pictures: bool = False) -> None:
+        path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "MPLBACKEND": "Agg"}
+        command = [sys.executable, "-c", _FORKS, *([] if pictures else ["--no_pictures"])]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
+
+    def start(self, words: list[str], log: Path) -> int:
+        """Run ``medical-gans`` with some words; its number."""
+        return self._ask({"words": words, "log": str(log)})
+
+    def wait(self, process: int) -> int:
+        """Its exit code, once it has ended."""
+        return self._ask({"wait": process})
+
+    def stop(self) -> None:
+        """No more forks."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def _ask(self, asked: dict[str, Any]) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+class Node:
+    """``medical-gans mr_to_ct serve`` as a process that can be killed and started again.
+
+    Args:
+        forks: that it is one of.
         folder: of the node, and its log beside it.
         weights: of the generator.
         archive: ``host:port``.
         settings: of the command.
     """
 
-    def __init__(self, folder: Path, weights: Path, archive: str, **settings: Any) -> None:
-        self.folder, self.log = folder, folder.with_name(f"{folder.name}.log")
+    def __init__(self, forks: Forks, folder: Path, weights: Path, archive: str, **settings: Any) -> None:
+        self.forks, self.folder, self.log = forks, folder, folder.with_name(f"{folder.name}.log")
         self.port, self.status = free_port(), free_port()
         given = {
             "archive": archive,
@@ -222,17 +289,14 @@ class Node:
             **settings,
         }
         words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        self.command = [sys.executable, "-m", "medical_gans", "mr_to_ct", "serve", *words]
-        self.process: subprocess.Popen[bytes] | None = None
+        self.words = ["mr_to_ct", "serve", *words]
+        self.process = 0
 
     def start(self, wait: bool = True) -> None:
         """Run it; wait until it listens."""
-        path = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
+        self.process = self.forks.start(self.words, self.log)
         if wait:
-            wait_for(self._listens, 240, "the node")
+            wait_for(self.listens, 240, "the node")
 
     def kill(self) -> None:
         """As kill -9."""
@@ -240,10 +304,9 @@ class Node:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        code = self.process.wait(60)
-        self.process = None
+        os.kill(self.process, number)
+        code = self.forks.wait(self.process)
+        self.process = 0
         return code
 
     def state(self) -> dict[str, Any]:
@@ -259,14 +322,11 @@ class Node:
 
     def memory_mib(self) -> float:
         """Resident now."""
-        assert self.process is not None
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{self.process}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def _listens(self) -> bool:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            raise RuntimeError(f"The node ended: {self.log.read_text(errors='replace')[-600:]}")
+    def listens(self) -> bool:
+        """Whether it answers already."""
         try:
             return bool(self.state())
         except (urllib.error.URLError, OSError):

@@ -66,7 +66,7 @@ class Retries:
 
 
 class Stages:
-    """Takes series from `received` to the archive, one thread for translation and one for the archive.
+    """Takes series from `received` to the archive: one thread looks what is whole, one translates, one stores.
 
     Args:
         queue: what is to do.
@@ -100,13 +100,14 @@ class Stages:
         for job in self.queue.jobs():
             if self.queue.outcome(job.series)[0] == job.token:
                 self._clear(job)
-        for name, work in (("translation", self._translate_next), ("archive", self._store_next)):
+        steps = {"queue": self._claim_next, "translation": self._translate_next, "archive": self._store_next}
+        for name, work in steps.items():
             thread = threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
     def stop(self, patience: float = 5.0) -> None:
-        """Let both threads end; what they leave unfinished is done by the next node."""
+        """Let the threads end; what they leave unfinished is done by the next node."""
         self.stopped.set()
         for thread in self._threads:
             thread.join(patience)
@@ -125,7 +126,7 @@ class Stages:
 
     # --- what is whole ---
 
-    def _claim(self) -> None:
+    def _claim_next(self) -> bool:
         """Move what is whole to the work, refuse what will not become so, and forget what is done."""
         for one in self.queue.ended(self.retries.quiet, self.retries.resend):
             known = self.record.of(one.series)
@@ -159,6 +160,7 @@ class Stages:
             if count := self.queue.old_structure_sets():
                 hours = self.queue.limits.structure_hours
                 self.record.add(NOTE, f"{count} structure sets that lay here for {hours:g} h were removed.")
+        return False
 
     def _study(self, one: Ended) -> str:
         try:
@@ -171,7 +173,6 @@ class Stages:
     # --- translation ---
 
     def _translate_next(self) -> bool:
-        self._claim()
         waiting = [job for job in self.queue.jobs() if not job.made and self._is_due(job)]
         if not waiting:
             return False
