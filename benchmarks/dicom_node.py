@@ -59,9 +59,9 @@ def wait_until_stored(node: clinic.Node, archive: clinic.Orthanc, count: int, se
         print(error)
 
 
-def steady(place: Path, weights: Path, count: int, at_once: int, pictures: bool) -> bool:
+def steady(place: Path, weights: Path, forks: clinic.Forks, count: int, at_once: int) -> bool:
     """Nothing goes wrong; memory after each tenth of the series."""
-    archive, forks = clinic.Orthanc(place / "orthanc"), clinic.Forks(pictures)
+    archive = clinic.Orthanc(place / "orthanc")
     archive.start()
     node = clinic.Node(forks, place / "node", weights, f"{clinic.HOST}:{archive.port}")
     node.start()
@@ -82,12 +82,11 @@ def steady(place: Path, weights: Path, count: int, at_once: int, pictures: bool)
     finally:
         node.end()
         archive.stop()
-        forks.stop()
 
 
-def rough(place: Path, weights: Path, count: int, at_once: int, kills: int, pictures: bool) -> bool:
+def rough(place: Path, weights: Path, forks: clinic.Forks, count: int, at_once: int, kills: int) -> bool:
     """All that goes wrong in a clinic, at once."""
-    archive, forks, draws = clinic.Orthanc(place / "orthanc"), clinic.Forks(pictures), random.Random(0)
+    archive, draws = clinic.Orthanc(place / "orthanc"), random.Random(0)
     node = clinic.Node(forks, place / "node", weights, f"{clinic.HOST}:{archive.port}")
     node.start()  # the archive is away at first
     series = [clinic.write_series(place / "mr", number, SLICES) for number in range(count)]
@@ -127,10 +126,9 @@ def rough(place: Path, weights: Path, count: int, at_once: int, kills: int, pict
     finally:
         node.end()
         archive.stop()
-        forks.stop()
 
 
-def full(place: Path, weights: Path, count: int, pictures: bool) -> bool:
+def full(place: Path, weights: Path, forks: clinic.Forks, count: int) -> bool:
     """The disk of the node is full for a while, before and after series were taken."""
     disk = place / "disk"
     disk.mkdir()
@@ -138,7 +136,7 @@ def full(place: Path, weights: Path, count: int, pictures: bool) -> bool:
     if mounted.returncode != 0:
         print("full: left out, no small disk can be mounted here")
         return True
-    archive, forks = clinic.Orthanc(place / "orthanc"), clinic.Forks(pictures)
+    archive = clinic.Orthanc(place / "orthanc")
     archive.start()
     node = clinic.Node(forks, disk / "node", weights, f"{clinic.HOST}:{archive.port}")
     node.log = place / "node.log"
@@ -166,7 +164,6 @@ def full(place: Path, weights: Path, count: int, pictures: bool) -> bool:
     finally:
         node.end()
         archive.stop()
-        forks.stop()
         subprocess.run(["umount", str(disk)], check=False)
 
 
@@ -206,21 +203,22 @@ def main() -> int:
     if missing := clinic.what_is_missing():
         parser.error(f"{missing} missing: apt-get install dcmtk orthanc")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    pictures, good = not options.no_pictures, True
+    good, forks = True, clinic.Forks(pictures=not options.no_pictures)
     with tempfile.TemporaryDirectory() as name:
         weights = clinic.write_weights(Path(name, "small.pt"))
         for game in options.games.split(","):
             place = Path(name, game)
             place.mkdir()
             if game == "steady":
-                good &= steady(place, weights, options.series, options.at_once, pictures)
+                good &= steady(place, weights, forks, options.series, options.at_once)
             elif game == "rough":
-                good &= rough(place, weights, options.series, options.at_once, options.kills, pictures)
+                good &= rough(place, weights, forks, options.series, options.at_once, options.kills)
             else:
-                good &= full(place, weights, min(options.series, 10), pictures)
+                good &= full(place, weights, forks, min(options.series, 10))
             if named := names_in_logs(place):
                 print(f"{game}: a patient or a UID is named in {named}")
                 good = False
+    forks.stop()
     return 0 if good else 1
 
 

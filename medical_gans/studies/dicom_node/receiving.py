@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any
 
 import pydicom
+from pydicom import config as pydicom_config
 
 from medical_gans.errors import UserError
 from medical_gans.io.dicom.headers import UNREADABLE, text
@@ -21,6 +22,12 @@ from medical_gans.studies.dicom_node.series_queue import NoRoomError, Sender, Se
 _TAKEN, _NO_ROOM, _NOT_SUPPORTED, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0x0122, 0xC000
 _NEEDED = ["Modality", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 _IDLE = 60  # s without a word before an association is given up
+_MODALITIES = frozenset(  # that may be named: others may hold anything
+    (
+        *("CT", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "ES", "OT", "SC", "SR", "PR", "KO", "SEG", "REG"),
+        *("RTDOSE", "RTPLAN", "RTIMAGE", "RTRECORD", "DOC", "ECG", "OP", "XC", "M3D"),
+    )
+)
 _SYNTAXES = (
     *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"),  # not compressed
     *("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"),  # JPEG
@@ -71,7 +78,9 @@ class Receiver:
         from pynetdicom import AE, AllStoragePresentationContexts, evt
         from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)  # what it logs may quote data sets
+        for name in ("pynetdicom", "pydicom"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # what they log may quote a patient's values
+        pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE  # as may what it warns of
         entity = AE(ae_title=self.title)
         entity.maximum_associations = self.associations
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _IDLE
@@ -167,8 +176,8 @@ class Receiver:
             elif modality == "RTSTRUCT":
                 self.queue.add_structure_set(study, named, content)
             else:
-                kind = modality if modality.isalnum() else "unknown"
-                sentence = f"{sender.name} sent a series of modality {kind}; MR series and structure sets are taken."
+                kind = f"modality {modality}" if modality in _MODALITIES else "another modality"
+                sentence = f"{sender.name} sent a series of {kind}; MR series and structure sets are taken."
                 self._refuse(event, sender, short_name(series), sentence)
                 return _NOT_SUPPORTED
         except NoRoomError as error:

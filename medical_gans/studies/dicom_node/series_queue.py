@@ -21,7 +21,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -413,8 +413,15 @@ def _object_name(object_uid: str) -> str:
     return hashlib.sha256(object_uid.encode()).hexdigest()[:32]
 
 
-def _by_age(folder: Path) -> Iterable[Path]:
-    return sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.lstat().st_mtime)
+def _by_age(folder: Path) -> list[Path]:
+    found = []
+    for entry in os.scandir(folder):
+        try:
+            if entry.is_dir():
+                found.append((entry.stat().st_mtime, Path(entry.path)))
+        except FileNotFoundError:  # moved away meanwhile
+            continue
+    return [path for _, path in sorted(found)]
 
 
 def _write_json(path: Path, content: object) -> None:
