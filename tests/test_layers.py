@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "medical_gans"
 
 FLOORS = (
-    {"errors"},
+    {"errors", "faces"},
     {"io", "networks", "losses", "metrics", "phantom"},
     {"transforms", "data", "report"},
     {"methods", "training", "weights"},
