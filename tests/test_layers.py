@@ -17,7 +17,7 @@ FLOORS = (
     {"cli", "shortcuts", "__main__"},
 )
 MAY_IMPORT = {name: set().union(*FLOORS[: floor + 1]) for floor, names in enumerate(FLOORS) for name in names}
-LEAVES = {"turing_test", "radiotherapy", "placement", "registration"}
+LEAVES = {"turing_test", "radiotherapy", "placement", "registration", "dicom_node"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 ROOMS = [path for path in FILES if path != Path("__init__.py")]
 
