@@ -37,7 +37,7 @@ from medical_gans.metrics import synthetic_ct_metrics
 from medical_gans.report import Manifest, input_hashes, skip_case, write_case_report, write_page
 from medical_gans.report.cases import CASES_FOLDER, forget_cases
 from medical_gans.report.manifest import sha256
-from medical_gans.transforms.modality import checked_mr
+from medical_gans.transforms.reading import checked_mr
 
 _STAGE = "evaluate"
 _RUN = f"mr_to_ct {_STAGE}"
