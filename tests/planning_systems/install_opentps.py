@@ -2,8 +2,8 @@
 
     python3.11 -m venv opentps && opentps/bin/python tests/planning_systems/install_opentps.py
 
-Adds matplotlib, which OpenTPS imports and does not ask for, and makes MCsquare run: in the wheel its shell script has the
-line ends of Windows, and nothing may be executed.
+Adds matplotlib, which OpenTPS imports and does not ask for, and makes MCsquare run: in the wheel its shell script has
+the line ends of Windows, and nothing may be executed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Run by the Python of OpenTPS, which has nothing of this project: reads a CT series and a structure set, and computes a dose.
+"""Reads a CT series and a structure set and computes a dose, in the Python of OpenTPS, which has nothing of this project.
 
     python opentps_process.py CT_FOLDER RTSTRUCT OUTPUT.npz [x y z ENERGY_MEV]
 
-``x y z`` is the isocentre in mm (DICOM), towards which one proton spot flies from the front (gantry 0). Prints what it has to
-say as JSON in the last line, and keeps arrays ``(x, y, z)`` in the output.
+``x y z`` is the isocentre in mm (DICOM), towards which one proton spot flies from the front (gantry 0). Prints what it
+has to say as JSON in the last line, and keeps arrays ``(x, y, z)`` in the output.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""OpenTPS, an independent planning system, reads what is written for it: HU, place, volumes, and protons stop where they should.
+"""OpenTPS, an independent planning system, reads HU, place and volumes, and protons stop where they should.
 
-OpenTPS has an environment of its own, for its pins are old: MEDICAL_GANS_OPENTPS names its Python (docs/how-to/planning_systems.md).
+OpenTPS has an environment of its own, for its pins are old: MEDICAL_GANS_OPENTPS names its Python, see
+docs/how-to/planning_systems.md.
 """
 
 import json
