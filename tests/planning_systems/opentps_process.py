@@ -1,4 +1,4 @@
-"""Reads a CT series and a structure set and computes a dose, in the Python of OpenTPS, which has nothing of this project.
+"""Reads a CT series and a structure set and computes a dose, in the Python of OpenTPS, which holds nothing of ours.
 
     python opentps_process.py CT_FOLDER RTSTRUCT OUTPUT.npz [x y z ENERGY_MEV]
 
