@@ -177,7 +177,7 @@ def _located(
         if str(name) == SAMPLE:
             located.append(Located((SAMPLE,), {"mr": _sample()}))
         elif place.is_file() and place.suffix.lower() == ".json":
-            listed = read_datalist(place, role)
+            listed = read_datalist(place, role, passed)
             located += listed if every_section else _first_section(listed)
         else:
             located += locate(place, role, passed)

@@ -86,7 +86,7 @@ def volume_of_several(shape: tuple[int, ...], source: Path, select: str | None) 
         return lengths, int(wanted.group(1)) - 1
     raise InputError(
         f"{source} is 4D ({by(lengths)}): {lengths[3]} volumes; one 3D volume is needed. "
-        f'Choose one by select, from "volume 1" to "volume {lengths[3]}", or split the file.'
+        f'Choose one by select, such as --select "volume 1" (to "volume {lengths[3]}"), or split the file.'
     )
 
 
