@@ -13,7 +13,9 @@ from medical_gans.io.layouts import SPLITS, Located
 _TAKEN = frozenset({"report", "report.html", "manifest.json", "made_from.json", "lesions.csv", "dose.csv", "dose.json"})
 _OF_SYSTEMS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST = 120  # bytes
-_SESSION = re.compile(r"((ses|session|series|scan|visit|study|time|day|week|month|tp|baseline|follow)[-_ ]?\w*|\d{8})$", re.IGNORECASE)
+_SESSION = re.compile(
+    r"((ses|session|series|scan|visit|study|time|day|week|month|tp|baseline|follow)[-_ ]?\w*|\d{8})$", re.IGNORECASE
+)
 _BIDS_SUBJECT = re.compile(r"sub-([a-z0-9]+)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s_.\-]+")
 

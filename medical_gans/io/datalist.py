@@ -77,7 +77,9 @@ def _section(path: Path, section: str, content: Any, role: str) -> Iterable[Loca
         entry = {role: entry} if isinstance(entry, str) else entry
         _check_keys(path, section, entry, _KEYS)
         if odd := [name for name in ROLES if not isinstance(entry.get(name) or "", str)]:
-            raise InputError(f"{path}: {odd[0]} in section {section} is {entry[odd[0]]!r}; a path is needed. {_EXAMPLE}")
+            raise InputError(
+                f"{path}: {odd[0]} in section {section} is {entry[odd[0]]!r}; a path is needed. {_EXAMPLE}"
+            )
         images = {name: path.parent / entry[name] for name in ROLES if entry.get(name)}
         if not images.keys() & {"mr", "ct"}:
             raise InputError(f"{path}: an entry of section {section} has neither mr nor ct. Needed: {_EXAMPLE}")

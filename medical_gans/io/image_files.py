@@ -111,7 +111,7 @@ def read_analyze(path: Path, select: str | None = None) -> Volume:
         if (order := int(header["orient"].item()[0]) if header["orient"].item() else 0) and not has_affine:
             raise InputError(
                 f"{path} is an ANALYZE image that is not stored from right to left, back to front, foot to head (its "
-                f"orient is {order}), and programs do not agree on what that means. Convert it to NIfTI from its source."
+                f"orient is {order}), and programs do not agree on what that means. Convert it to NIfTI."
             )
         check_spacing(header["pixdim"][1:4], path)
         shape, volume = volume_of_several(tuple(int(length) for length in header.get_data_shape()), path, select)
@@ -129,8 +129,8 @@ def read_analyze(path: Path, select: str | None = None) -> Volume:
         said = (f"An ANALYZE image does not say how it lies; {stem}.mat of SPM does.",)
         return Volume(real_values(stored), affine, path, repairs=said)
     said = (
-        "An ANALYZE image does not say how it lies: it was taken to count from the right, the back and the foot, as the "
-        "format describes it; programs that take it otherwise see it mirrored.",
+        "An ANALYZE image does not say how it lies: it was taken to count from the right, the back and the foot, as "
+        "the format describes it; programs that take it otherwise see it mirrored.",
     )
     return Volume(real_values(stored), affine, path, doubts=said)
 

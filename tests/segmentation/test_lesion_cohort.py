@@ -336,7 +336,7 @@ def test_bad_input_is_refused_in_one_sentence_before_any_output(tmp_path, weight
     assert not out.exists() or not [file for file in out.rglob("*") if file.is_file()]
 
 
-@pytest.mark.parametrize("select", ["echo 2", "{FLAIR: echo 2}", "{'FLAIR': 'TE 20'}"])
+@pytest.mark.parametrize("select", ["echo 2", "{FLAIR: TE 20}"])
 def test_select_chooses_an_echo_by_the_words_that_the_refusal_lists(tmp_path, weights, capsys, select):
     folder = _made(tmp_path / "one" / "anna" / "FLAIR")
     for k in range(2 * SHAPE[2]):

@@ -252,8 +252,8 @@ def _choices(
     lines = [f'  "{words}"  {one.short}  {one.uid}' for words, one in zip(typed, offered, strict=True)]
     lines += [f"  not to choose from: {one.short}" for one in others[:_MOST_PASSED]]
     return (
-        f'one is needed. Choose one by select, such as --select "{typed[0]}", or keep the wanted one in a folder of its '
-        "own (mr_to_ct inference makes a case of every MR by --all_series true):\n" + "\n".join(lines)
+        f'one is needed. Choose one by select, such as --select "{typed[0]}", or keep the wanted one in a folder of '
+        "its own (mr_to_ct inference makes a case of every MR by --all_series true):\n" + "\n".join(lines)
     )
 
 

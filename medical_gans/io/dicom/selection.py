@@ -76,17 +76,16 @@ def chosen_stack(name: str, slices: Sequence[DicomSlice], wanted: Sequence[str])
         InputError: none or several are named; the message lists what there is.
     """
     found = stacks_of(slices)
-    fitting = [one for one in found if all(matches(phrase, one.label) for phrase in wanted)]
+    fitting = [one for one in found if all(_is_named(one, phrase) for phrase in wanted)]
     if len(fitting) == 1:
         return fitting[0].slices
     shown = ", ".join(f'"{phrase}"' for phrase in wanted)
     if len(found) < 2:
-        if all(_says(one, phrase) for phrase in wanted for one in slices):
-            return list(slices)
         raise InputError(f"{name} holds nothing to select {shown} from: its images form one stack at most.")
+    offered = fitting or found
     raise InputError(
-        f"{name} holds {len(fitting) or 'no'} stacks named {shown}. Choose one by select, such as --select \"{(fitting or found)[0].label}\":\n"
-        f"{listed(fitting or found)}"
+        f"{name} holds {len(fitting) or 'no'} stacks named {shown}. Choose one by select, such as --select "
+        f'"{offered[0].label}":\n{listed(offered)}'
     )
 
 
@@ -94,6 +93,11 @@ def listed(stacks: Sequence[Stack]) -> str:
     """The stacks, one per line, with the words to type."""
     lines = [f"  {one}" for one in stacks[:_MOST_LISTED]]
     return "\n".join(lines + ([f"  and {len(stacks) - _MOST_LISTED} more"] if len(stacks) > _MOST_LISTED else []))
+
+
+def _is_named(stack: Stack, phrase: str) -> bool:
+    """Whether a phrase stands in what a stack is called, or all its images say it of themselves."""
+    return matches(phrase, stack.label) or all(_says(one, phrase) for one in stack.slices)
 
 
 def _says(one: DicomSlice, phrase: str) -> bool:
