@@ -22,6 +22,7 @@ from typing import Any
 from medical_gans import __version__
 from medical_gans.cli import config_files
 from medical_gans.cli.command_line import arguments, check_value, command_help, general_help, stage_help
+from medical_gans.cli.later_imports import imported_later
 from medical_gans.cli.paths import configs_dir
 from medical_gans.cli.plain_errors import show_plainly, user_message
 from medical_gans.cli.settings import SEPARATOR, TRACKING_SETTINGS, has_id, imported_names, nearest, setting_ids, shown
@@ -179,7 +180,8 @@ def _text_of(expression: str) -> str:
 
 
 def _run(run: Run) -> None:
-    from monai.bundle import ConfigWorkflow
+    with imported_later():
+        from monai.bundle import ConfigWorkflow
 
     logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it announces the logging config
     folder = run.config.parent
