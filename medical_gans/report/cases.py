@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from medical_gans.io.ownership import Origin, remove_ours
 from medical_gans.io.writing import check_writable, whole_folder
 from medical_gans.report.pictures import contact_sheet, histogram, overview, thumbnail
 from medical_gans.report.redaction import publishable
+from medical_gans.report.viewer import GREY, MAP, VIEWER, Place, ViewedImage, write_viewer
 from medical_gans.report.views import CaseVolumes
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,9 @@ def write_case_report(
     seconds: Mapping[str, float] | None = None,
     tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     pictures: Mapping[str, tuple[Callable[[CaseVolumes, Path], object], str]] | None = None,
+    structures: Iterable[tuple[str, np.ndarray]] = (),
+    places: Sequence[Place] = (),
+    viewer: bool = True,
     origin: Origin = _UNKNOWN,
 ) -> Path:
     """Draw a case and keep its record under ``<folder>/report/<name>``.
@@ -65,6 +70,9 @@ def write_case_report(
         seconds: time per stage.
         tables: rows of text by heading; cells of a column ``light`` are coloured by what they say.
         pictures: more of them by name: what draws each to a file, and its caption.
+        structures: name and mask of what is outlined in ``viewer.html``.
+        places: that the report and ``viewer.html`` lead to.
+        viewer: write ``viewer.html``, the volumes as a page that can be scrolled.
         origin: run and images; pictures of another one are not replaced.
 
     Returns:
@@ -90,9 +98,13 @@ def write_case_report(
     record["shape"] = mr.shape
     record["spacing"] = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).round(4).tolist()
     record["more_pictures"] = {kind: caption for kind, (_, caption) in more.items()}
+    record["places"] = [place._asdict() for place in places]
     with whole_folder(_place(folder, name), origin) as place:
         for kind, draw in (drawings | {kind: draw for kind, (draw, _) in more.items()}).items():
             draw(volumes, place / f"{kind}.png")
+        if viewer:
+            shown = {"MR": mr, **{kind: array for kind, array in others.items() if array is not None}}
+            _write_viewer(place / VIEWER, name, shown, affine, structures, places, warnings)
         _write_record(place, record)
     return _place(folder, name)
 
@@ -107,6 +119,7 @@ def write_record(
     warnings: Sequence[str] = (),
     inputs: Mapping[str, str] | None = None,
     seconds: Mapping[str, float] | None = None,
+    places: Sequence[Place] = (),
     origin: Origin = _UNKNOWN,
 ) -> Path:
     """Keep the record of a case whose pictures its caller draws.
@@ -114,8 +127,9 @@ def write_record(
     Args:
         folder: output folder of the run.
         name: of the case.
-        draw: draws ``<name>.png`` and ``thumbnail.png`` into the folder it is given, and returns captions by name.
-        tables, metrics, warnings, inputs, seconds, origin: as for `write_case_report`.
+        draw: draws ``<name>.png`` and ``thumbnail.png`` into the folder it is given, and ``viewer.html`` where there is
+            one; returns captions by name.
+        tables, metrics, warnings, inputs, seconds, places, origin: as for `write_case_report`.
 
     Returns:
         The folder of the case.
@@ -124,6 +138,7 @@ def write_record(
         OutputError: the folder cannot be written.
     """
     record = _record(name, warnings, metrics, inputs, seconds, tables)
+    record["places"] = [place._asdict() for place in places]
     with whole_folder(_place(folder, name), origin) as place:
         _write_record(place, {**record, "pictures": dict(draw(place))})
     return _place(folder, name)
@@ -176,6 +191,37 @@ def case_records(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
+def _write_viewer(
+    path: Path,
+    title: str,
+    shown: Mapping[str, np.ndarray],
+    affine: np.ndarray,
+    structures: Iterable[tuple[str, np.ndarray]],
+    places: Sequence[Place],
+    warnings: Sequence[str],
+) -> None:
+    """The page of an MR, its synthetic CT and what is known beside them."""
+    images = [ViewedImage("MR", shown["MR"], GREY, ""), ViewedImage("synthetic CT", shown["synthetic_ct"])]
+    differences = []
+    if "reference" in shown:
+        differences.append((1, len(images)))
+        images.append(ViewedImage("reference CT", shown["reference"]))
+    if "deviation" in shown:
+        images.append(ViewedImage("standard deviation", shown["deviation"], MAP))
+    masks = [("mask", shown["mask"])] if "mask" in shown else []
+    write_viewer(
+        path,
+        title,
+        images,
+        affine,
+        differences=differences,
+        structures=chain(masks, structures),
+        places=places,
+        warnings=warnings,
+        within="mask",
+    )
+
+
 def _place(folder: str | Path, name: str) -> Path:
     """Where the pictures of a case lie, in a folder that is there."""
     return check_writable(Path(folder) / CASES_FOLDER) / name
@@ -208,5 +254,6 @@ def _record(
 
 
 def _write_record(place: Path, record: Mapping[str, Any]) -> None:
-    text = json.dumps(publishable(record), indent=1, allow_nan=False)
+    shown = {**record, "viewer": (place / VIEWER).is_file()}
+    text = json.dumps(publishable(shown), indent=1, allow_nan=False)
     (place / _RECORD).write_text(text, encoding="utf-8")

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from medical_gans.report.cases import CASES_FOLDER, case_records
 from medical_gans.report.frame import html_sentences, html_settings, html_table, write_framed
 from medical_gans.report.sheet import spoken
+from medical_gans.report.viewer import VIEWER
 
 _WIDTH = 2140  # pixels: that of the pictures
 _UNITS = {"mae": "HU", "mean_error": "HU", "psnr": "dB"}
@@ -83,6 +84,8 @@ def _section(record: Mapping[str, Any], number: int) -> str:
     if "shape" in record:
         shape, spacing = (" x ".join(f"{value:g}" for value in record[key]) for key in ("shape", "spacing"))
         parts.append(f'<p class="note">{shape} voxels of {spacing} mm</p>')
+    if record.get("viewer"):
+        parts.append(f'<p><a href="{_viewer(record)}">Scroll through the volumes</a>{_ways(record)}</p>')
     parts.append(html_sentences(record["warnings"], record["status"]))
     for title, rows in record.get("tables", {}).items():
         parts.append(f'<p class="note">{escape(title)}</p>{_plain_table(rows)}')
@@ -92,6 +95,19 @@ def _section(record: Mapping[str, Any], number: int) -> str:
             picture = _picture(record, kind, number, link=True)
             parts.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     return "".join([*parts, "</section>"])
+
+
+def _viewer(record: Mapping[str, Any], position: Sequence[float] | None = None) -> str:
+    place = "" if position is None else "#mm=" + ",".join(f"{value:.1f}" for value in position)
+    return quote(f"{CASES_FOLDER}/{record['name']}/{VIEWER}") + place
+
+
+def _ways(record: Mapping[str, Any]) -> str:
+    """Links to the places of a case."""
+    links = [
+        f'<a href="{_viewer(record, one["position"])}">{escape(one["label"])}</a>' for one in record.get("places", ())
+    ]
+    return f", or go to {', '.join(links)}" if links else ""
 
 
 def _picture(record: Mapping[str, Any], kind: str, number: int, *, link: bool = False) -> str:

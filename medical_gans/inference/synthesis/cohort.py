@@ -39,6 +39,7 @@ class CaseEvaluator(CohortEvaluator):
         dicom: how DICOM is read, written and sent.
         quality: checks of each result, see `one_case.CaseSynthesis`.
         seed: for the manifest.
+        viewer: write ``report/<case>/viewer.html`` too, the volumes as a page that can be scrolled.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class CaseEvaluator(CohortEvaluator):
         dicom: DicomOutput | None = None,
         quality: Callable[..., Any] | None = None,
         seed: int | None = None,
+        viewer: bool = True,
     ) -> None:
         shown = dataset_dir if isinstance(dataset_dir, str | Path) else [str(place) for place in dataset_dir]
         self.dicom = dicom or DicomOutput()
@@ -80,6 +82,7 @@ class CaseEvaluator(CohortEvaluator):
             shown if isinstance(shown, str | Path) else ".",
             self.dicom,
             quality,
+            viewer,
         )
 
     def is_finished(self, case: Case) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +128,27 @@ class DicomOutput:
         if outline is not None and not carried:
             write_structure_set(contours / "BODY.dcm", [outline], series.headers, label="BODY", seed=self.uid_seed)
         return warnings
+
+    def drawn(self, mr: Volume) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and mask on the grid of the MR of each structure that was drawn on it; none without headers.
+
+        A structure that cannot be filled on that grid is passed over: `save` says so where it matters.
+        """
+        if not mr.headers:
+            return
+        from medical_gans.io.dicom.carrying import find_structure_sets
+        from medical_gans.io.dicom.structure_set import read_structure_set, structure_mask
+
+        for source in find_structure_sets(mr.source, mr.headers[0].FrameOfReferenceUID):
+            try:
+                structures, _ = read_structure_set(source)
+            except InputError:
+                continue
+            for structure in structures:
+                try:
+                    yield structure.name, structure_mask(structure, mr.array.shape, mr.affine)
+                except InputError:
+                    continue
 
     def deliver(self, folder: Path) -> None:
         """Store what lies under ``<folder>/dicom`` in the archive, where one was named.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import numpy as np
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import InputError
 from medical_gans.inference.cohort import Progress, is_made_from, made_from, timed
+from medical_gans.inference.synthesis.body import body_outline
 from medical_gans.inference.synthesis.dicom_output import DicomOutput
 from medical_gans.inference.synthesis.volume import SliceSynthesis
 from medical_gans.io import Case, Volume, aligned_to, read_mask, read_volume, save_volume
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.writing import whole_folder
-from medical_gans.report import input_hashes, write_case_report
+from medical_gans.report import Place, input_hashes, write_case_report
 from medical_gans.report.cases import CASES_FOLDER
+from medical_gans.report.viewer import VIEWER
 
 RUN = "mr_to_ct inference"
 SYNTHETIC_CT = "synthetic_ct.nii.gz"
@@ -37,8 +39,9 @@ class CaseSynthesis:
         strict: refuse an MR that differs from the training images instead of warning.
         dataset_dir: folder that names of inputs are relative to.
         dicom: how DICOM is read and written.
-        quality: from MR, HU and standard deviation to a verdict with ``tables()``, ``pictures()`` and ``warnings()``
-            for the report, as `quality.QualityGate` gives it; None checks nothing.
+        quality: from MR, HU and standard deviation to a verdict with ``tables()``, ``pictures()``, ``warnings()`` and
+            ``places()`` for the report, as `quality.QualityGate` gives it; None checks nothing.
+        viewer: write the volumes as a page that can be scrolled too.
     """
 
     synthesis: SliceSynthesis
@@ -49,11 +52,15 @@ class CaseSynthesis:
     dataset_dir: str | Path = "."
     dicom: DicomOutput = field(default_factory=DicomOutput)
     quality: Callable[..., Any] | None = None
+    viewer: bool = True
 
     def is_finished(self, case: Case) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
-        drawn = self.output_dir / CASES_FOLDER / case.name / "case.json"
-        return drawn.is_file() and is_made_from(self.output_dir / case.name, self._made_from(case))
+        drawn = self.output_dir / CASES_FOLDER / case.name
+        wanted = ["case.json", *([VIEWER] if self.viewer else [])]
+        return all((drawn / name).is_file() for name in wanted) and is_made_from(
+            self.output_dir / case.name, self._made_from(case)
+        )
 
     def sources(self, case: Case) -> list[Source]:
         """The MR that a case is made of."""
@@ -84,11 +91,13 @@ class CaseSynthesis:
         seconds["synthesis"] -= made.network_seconds
         tables: dict[str, Any] = {}
         pictures: dict[str, Any] = {}
+        places: list[Place] = []
         if self.quality is not None:
             with timed(seconds, "checks"):
                 verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
             tables, pictures = verdict.tables(), verdict.pictures()
             warnings += verdict.warnings()
+            places = verdict.places() if self.viewer else []
         origin = Origin(RUN, self.sources(case), self._made_from(case, inputs))
         with whole_folder(self.output_dir / case.name, origin) as folder:
             with timed(seconds, "write"):
@@ -112,9 +121,17 @@ class CaseSynthesis:
                 seconds=seconds,
                 tables=tables,
                 pictures=pictures,
+                structures=self._structures(mr, made.hounsfield),
+                places=places,
+                viewer=self.viewer,
                 origin=origin,
             )
         return warnings
+
+    def _structures(self, mr: Volume, hounsfield: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """What is outlined on the page: the body on the synthetic CT, and what was drawn on the MR."""
+        yield "body", body_outline(hounsfield, mr.affine)
+        yield from self.dicom.drawn(mr)
 
     def _compare(self, mr: Volume) -> list[str]:
         if self.fingerprint is None:
