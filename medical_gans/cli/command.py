@@ -25,6 +25,7 @@ from medical_gans import __version__
 from medical_gans.cli import config_files
 from medical_gans.cli.command_line import arguments, check_value, command_help, first_steps, general_help, stage_help
 from medical_gans.cli.installation import check_installation
+from medical_gans.cli.later_imports import imported_later
 from medical_gans.cli.paths import configs_dir
 from medical_gans.cli.plain_errors import show_plainly, user_message
 from medical_gans.cli.settings import SEPARATOR, TRACKING_SETTINGS, has_id, imported_names, nearest, setting_ids, shown
@@ -196,7 +197,8 @@ def _run(run: Run) -> None:
     begin = time.time()
     if run.quiet:
         os.environ["TQDM_DISABLE"] = "1"  # before tqdm is imported
-    from monai.bundle import ConfigWorkflow
+    with imported_later():
+        from monai.bundle import ConfigWorkflow
 
     logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it announces the logging config
     folder = run.config.parent
@@ -213,7 +215,8 @@ def _run(run: Run) -> None:
     workflow.initialize()
     workflow.run()
     workflow.finalize()
-    if os.environ.get("RANK", "0") == "0" and "output_dir" in workflow.parser.config:
+    config: Any = workflow.parser.config
+    if os.environ.get("RANK", "0") == "0" and "output_dir" in config:
         say_where(workflow.parser.get_parsed_content("output_dir"), begin)
 
 

@@ -13,6 +13,7 @@ from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from medical_gans.errors import SettingError
+from medical_gans.inference.synthesis.cpu_layers import computes_in_bfloat16, with_fast_layers
 from medical_gans.inference.synthesis.tiles import TiledGenerator
 from medical_gans.networks.resnet_generator import STRIDE
 
@@ -32,7 +33,7 @@ class Generators:
         device: where to compute.
         adjacent: channels that they take; None asks the generators.
         tile: edge of tiles in voxels; None translates whole slices, and volumes as far as the memory goes.
-        amp: automatic mixed precision; acts on a GPU only.
+        amp: mixed precision, on a GPU (float16) and on a CPU that has instructions for it (bfloat16).
         inferer: applies a network to images, as those of MONAI do: ``inferer(images, network)``; None passes them on.
 
     Attributes:
@@ -68,15 +69,17 @@ class Generators:
         self.device = device
         self.dimensions = 3 if isinstance(first, nn.Conv3d) else 2
         self.width = first.out_channels if first is not None else 1
-        self.amp = amp and device.type == "cuda"
+        self.amp = amp and (device.type == "cuda" or (device.type == "cpu" and computes_in_bfloat16()))
         self.inferer = inferer or SimpleInferer()
         self.stride = max(_stride(generator) for generator in generators)
         self.seconds = 0.0
         self.networks = [copy.deepcopy(g).eval().requires_grad_(False).to(device) for g in generators]
+        self._autocasts = self.amp
         if self.dimensions == 2:
+            precision = torch.bfloat16 if self.amp else torch.float32
             for network in self.networks:
                 if device.type == "cpu":
-                    with_narrow_convolutions(network)
+                    self._autocasts = not with_fast_layers(network, precision)
                 # Convolutions of these widths run a third faster on a CPU when channels lie together.
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tile = tile
@@ -96,7 +99,7 @@ class Generators:
         padding = [amount for size in reversed(beyond) for amount in (0, size)]
         reflects = all(size > amount for size, amount in zip(sizes, beyond, strict=True))
         begin = time.perf_counter()
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.amp):
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self._autocasts):
             padded = functional.pad(images, padding, mode="reflect" if reflects else "replicate")
             if self.dimensions == 2:
                 padded = padded.contiguous(memory_format=torch.channels_last)
@@ -128,50 +131,3 @@ def _stride(network: nn.Module) -> int:
     """What the sizes of images must be multiples of; networks of MONAI halve them five times at most."""
     unknown = STRIDE if next(network.parameters(), None) is None else _OF_OTHERS
     return int(getattr(network, "stride", unknown))
-
-
-class NarrowConvolution(nn.Module):
-    """A 2D convolution to a single channel, equal to the given one up to rounding, and faster on a CPU.
-
-    CPU kernels work on many output channels at a time, so that one alone leaves them idle. Here each row of the
-    kernel makes a channel of its own, and the channels are added, each moved by its row.
-
-    Args:
-        convolution: from any number of channels to one, without stride, dilation or groups.
-    """
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        assert isinstance(convolution.padding, tuple)
-        rows, columns = convolution.padding
-        self.padding = [columns, columns, rows, rows]
-        self.mode = "constant" if convolution.padding_mode == "zeros" else convolution.padding_mode
-        self.bias = convolution.bias
-        self.rows = nn.Parameter(convolution.weight.detach()[0].transpose(0, 1)[:, :, None], requires_grad=False)
-
-    @staticmethod
-    def replaces(convolution: nn.Conv2d) -> bool:
-        """Whether a convolution is of that kind."""
-        return (
-            (convolution.out_channels, convolution.groups) == (1, 1)
-            and convolution.kernel_size[0] > 1
-            and (convolution.stride, convolution.dilation) == ((1, 1), (1, 1))
-            and not isinstance(convolution.padding, str)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        by_row = functional.conv2d(functional.pad(features, self.padding, self.mode), self.rows)
-        height = by_row.shape[2] - len(self.rows) + 1
-        image: Tensor = sum(  # type: ignore[assignment]
-            by_row[:, row : row + 1, row : row + height] for row in range(len(self.rows))
-        )
-        return image if self.bias is None else image + self.bias
-
-
-def with_narrow_convolutions(network: nn.Module) -> nn.Module:
-    """Replace, in place, every convolution that has a faster form."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d) and NarrowConvolution.replaces(child):
-                setattr(parent, name, NarrowConvolution(child))
-    return network

@@ -70,7 +70,7 @@ class SliceSynthesis:
         uncertainty: keep the standard deviation where there are several estimates.
         slice_batch: slices per pass; None chooses by their size.
         tile: edge in voxels of tiles, for slices too large for the memory; None translates whole slices.
-        amp: automatic mixed precision; acts on a GPU only.
+        amp: mixed precision, see `generators.Generators`.
         device: where to compute.
         preprocessing: of ``{"image": MR}``, with a `transforms.ToGridd` that tells spacing and planes in place of those
             above; None reads, turns and normalises.
