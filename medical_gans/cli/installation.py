@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 from medical_gans import __version__
-from medical_gans.cli.paths import models_dir
+from medical_gans.cli.config_files import models_dir
 from medical_gans.errors import UserError
 
 _NAME = "medical-gans"

@@ -20,9 +20,8 @@ from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from medical_gans.errors import InputError
 from medical_gans.io.writing import whole_file
-from medical_gans.report.frame import PALETTE, RESEARCH_USE
-from medical_gans.report.redaction import publishable
-from medical_gans.report.sheet import SERIES_COLOURS
+from medical_gans.report.page import PALETTE, RESEARCH_USE, publishable
+from medical_gans.report.pictures import SERIES_COLOURS
 from medical_gans.report.views import BONE, SOFT_TISSUE, Window, ras_view, sampled
 from medical_gans.report.voxels import PackedVolume, base64_length, fewer_voxels, pack, pack_flags
 
