@@ -128,8 +128,7 @@ class ReadSequencesd(MapTransform):
 class FindForegroundd(MapTransform):
     """Adds ``foreground`` where no mask was read: all but a background of one value, else the body.
 
-    Args:
-        keys: ``(channel, *spatial)``; the first channel that shows something tells.
+    `keys` name images ``(channel, *spatial)``; the first channel of the first one that shows something tells.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -146,8 +145,7 @@ class FindForegroundd(MapTransform):
 class NormaliseForegroundd(MapTransform):
     """Each channel gets mean 0 and deviation 1 within the foreground, its outliers aside, and is 0 outside.
 
-    Args:
-        keys: ``(channel, *spatial)``.
+    `keys` name images ``(channel, *spatial)``.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -171,8 +169,7 @@ class NormaliseForegroundd(MapTransform):
 class WithinForegroundd(MapTransform):
     """Sets every class but the background to 0 outside the head; holes of the head, such as ventricles, belong to it.
 
-    Args:
-        keys: probabilities ``(class, *spatial)``, the background first.
+    `keys` name probabilities ``(class, *spatial)``, the background first.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
