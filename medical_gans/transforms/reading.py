@@ -110,7 +110,7 @@ def with_background_at_zero(volume: Volume) -> Volume:
     if np.mean(_shell(volume.array) >= high - _DARKEST * (high - low)) > _MOST:
         raise InputError(
             f"{volume.source} is a negative: what surrounds the body is as bright as its brightest tissue "
-            f"({high:.4g}), where an MR is dark. Turn its values round (the highest one minus each), or export it again."
+            f"({high:.4g}), where an MR is dark. Turn its values round (the highest minus each), or export it again."
         )
     if background is None or background > low + _DARKEST * (high - low):
         if not normalised:
