@@ -1,8 +1,8 @@
 """One training step of CycleGAN over a plain PyTorch one with the same networks, batch and threads.
 
-The reference is `plain_step` with `plain_generator` and `plain_discriminator`, written as the paper's authors do: layers
-of PyTorch in its default layout, its default optimisers, networks one after the other, discriminators without gradients
-while generators learn; no running average, no clipping, no pool. Its weights and its results are those of our networks.
+The reference is `plain_step` with `plain_generator` and `plain_discriminator`, written as the paper's authors do:
+layers of PyTorch in its default layout, its default optimisers, networks one after the other, discriminators without
+gradients while generators learn; no running average, no clipping, no pool. It has the weights and the results of ours.
 Ours is `methods.CycleGan` as the config of mr_to_ct training puts it together, clipping, running average and pool
 included. Both take turns; the ratio is the median over pairs, of processor time of one thread.
 """
