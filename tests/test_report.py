@@ -29,8 +29,8 @@ from medical_gans.report import (
     write_failed_case,
     write_page,
 )
+from medical_gans.report.page import publishable, without_folders
 from medical_gans.report.pictures import HISTOGRAM_EDGES, difference, hounsfield_shares, panels
-from medical_gans.report.redaction import publishable, without_folders
 from medical_gans.report.views import (
     AXIAL,
     BONE,

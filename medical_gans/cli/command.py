@@ -22,11 +22,10 @@ from typing import Any
 from medical_gans import __version__
 from medical_gans.cli import config_files
 from medical_gans.cli.command_line import arguments, check_value, command_help, general_help, stage_help
+from medical_gans.cli.config_files import configs_dir
 from medical_gans.cli.later_imports import imported_later
-from medical_gans.cli.paths import configs_dir
-from medical_gans.cli.plain_errors import show_plainly, user_message
 from medical_gans.cli.settings import SEPARATOR, TRACKING_SETTINGS, has_id, imported_names, nearest, setting_ids, shown
-from medical_gans.errors import InputError, SettingError
+from medical_gans.errors import InputError, SettingError, show_plainly, user_message
 
 PHANTOM_SETTINGS = [
     config_files.Setting("output_dir", None, "new or empty folder for the data set"),

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medical_gans.errors import InputError
-from medical_gans.io.grid import Affine, check_spacing, lps_to_ras, volume_of_several
-from medical_gans.io.stored_values import check_scaled, real_values
+from medical_gans.io.formats import Affine, check_scaled, check_spacing, lps_to_ras, real_values, volume_of_several
 from medical_gans.io.volumes import Volume, damaged_image
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from medical_gans.report.cases import (
     skip_case,
     write_case_report,
     write_failed_case,
+    write_page,
     write_record,
 )
 from medical_gans.report.manifest import Manifest, input_hashes
-from medical_gans.report.page import write_page
 from medical_gans.report.results import Table, write_results_page
 from medical_gans.report.training import loss_curves, training_sheet
 

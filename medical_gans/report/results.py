@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from medical_gans.report.frame import html_sentences, html_settings, html_table, write_framed
+from medical_gans.report.page import html_sentences, html_settings, html_table, write_framed
 
 _INTERVAL = re.compile(r"(.+?) \((.+ to .+)\)")
 

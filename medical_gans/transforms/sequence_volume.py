@@ -10,7 +10,7 @@ import numpy as np
 from monai.transforms import Compose, CropForegroundd, Orientationd
 
 from medical_gans.errors import SettingError
-from medical_gans.io.grid import Affine
+from medical_gans.io.formats import Affine
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.volumes import Volume
 from medical_gans.transforms.sequence_grid import ResizeToSpacingd, to_grid_of

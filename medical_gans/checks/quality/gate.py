@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,8 +10,20 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from medical_gans.checks.quality.checks import AMBER, GREEN, GREY, MEANING, RED, Check, upper_light, worst
-from medical_gans.checks.quality.limits import AMBER_BEYOND, RED_BEYOND, QualityLimits, Usual
+from medical_gans.checks.quality.limits import (
+    AMBER,
+    AMBER_BEYOND,
+    GREEN,
+    GREY,
+    MEANING,
+    RED,
+    RED_BEYOND,
+    Check,
+    QualityLimits,
+    Usual,
+    upper_light,
+    worst,
+)
 from medical_gans.checks.quality.measures import (
     FOOT_AND_HEAD,
     cut_areas,
@@ -21,10 +33,9 @@ from medical_gans.checks.quality.measures import (
     slice_quantiles,
     tissue_figures,
     uncertainty_figures,
+    vault_checks,
 )
-from medical_gans.checks.quality.pictures import realism_sheet
-from medical_gans.checks.quality.realism import RealismCritic, RealismMap
-from medical_gans.checks.quality.vault import vault_checks
+from medical_gans.checks.quality.realism import RealismCritic, RealismMap, realism_sheet
 from medical_gans.io import Volume
 from medical_gans.report.views import CaseVolumes
 from medical_gans.transforms import body_mask
@@ -249,3 +260,13 @@ def _interval(usual: Usual, kind: str) -> str:
 
 def _above(amber: float, unit: str) -> str:
     return f"amber {amber:.1f}, red {3 * amber:.1f} {unit}"
+
+
+def load_gate(weights: str | Path | Sequence[str | Path]) -> QualityGate:
+    """The gate of a weights file; of the first one where several are averaged.
+
+    Raises:
+        InputError: the limits or the critic beside the weights are damaged.
+    """
+    first = weights if isinstance(weights, str | Path) else next(iter(weights), "")
+    return QualityGate.beside(Path(first))

@@ -26,7 +26,7 @@ class LesionEvaluator(CohortEvaluator):
     ``<case>/lesions.csv`` and, where wanted, ``<case>/probability.nii.gz`` (of any lesion, float32; with several
     classes also ``probability_<class>.nii.gz``); for DICOM input ``<case>/dicom/`` with SEG and RTSTRUCT; pictures
     under ``report/<case>/``; at the end ``lesions.csv`` of all cases, ``report.html`` and ``manifest.json``. How a
-    cohort is done, see `cohort.CohortEvaluator`.
+    cohort is done, see `inference.cohort.CohortEvaluator`.
 
     Args:
         device: where the network is.

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from medical_gans.errors import InputError
-from medical_gans.inference.cohort import Progress, is_made_from, made_from, timed
+from medical_gans.inference.cohort import Progress, is_made_from, made_from, recipe, timed
 from medical_gans.inference.lesions.dicom_output import LesionDicom
 from medical_gans.inference.lesions.lesions import COLUMNS, larger_lesions, lesion_table
 from medical_gans.inference.lesions.pictures import CAPTIONS, LesionPictures
 from medical_gans.inference.lesions.segmentation import LesionSegmentation, TrainedSegmenter
-from medical_gans.inference.recipe import recipe
 from medical_gans.io import list_series, save_volume
 from medical_gans.io.formats import may_hold_dicom
 from medical_gans.io.ownership import Origin, Source, source

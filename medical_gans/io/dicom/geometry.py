@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medical_gans.errors import InputError
-from medical_gans.io.grid import Affine, corners, lps_to_ras
+from medical_gans.io.formats import Affine, corners, lps_to_ras
 
 Vectors = NDArray[np.float64]
 

@@ -32,7 +32,7 @@ from pydicom.uid import (
 
 from medical_gans.errors import InputError
 from medical_gans.io.dicom.headers import UNREADABLE, DicomSlice, damaged, quiet, whole
-from medical_gans.io.stored_values import integer_type
+from medical_gans.io.formats import integer_type
 
 _JPEG = {0xC0: JPEGBaseline8Bit, 0xC1: JPEGExtended12Bit, 0xC3: JPEGLossless, 0xF7: JPEGLSNearLossless}
 _MOST_SEGMENTS, _FIRST_SEGMENT = 15, b"\x40\0\0\0"  # of RLE (PS3.5, G.5)
