@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medical_gans.errors import SettingError
 from medical_gans.networks import fast_layout
+from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.training.checkpoints import Stateful
 from medical_gans.training.parallel import average_gradients, share_weights
 
@@ -84,6 +85,8 @@ class Player:
             raise SettingError(f"amp_type is '{amp_type}'; choose {' or '.join(_PRECISIONS)}.")
         if accumulate < 1:
             raise SettingError(f"accumulate is {accumulate}; give the number of batches per update, 1 or more.")
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.networks = fast_layout(nn.ModuleDict(given).to(self.device))
         share_weights(self.networks)
         averaging = get_ema_multi_avg_fn(ema_decay)
