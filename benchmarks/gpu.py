@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from medical_gans.cli.config_files import configs_dir, models_dir
 from monai.bundle import ConfigParser
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from medical_gans.cli.config_files import configs_dir, models_dir
 from medical_gans.inference.synthesis import SliceSynthesis, load_generators
 from medical_gans.io import Volume
 from medical_gans.training.player import Method

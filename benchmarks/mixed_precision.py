@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 import torch
-from medical_gans.cli.config_files import models_dir
 
+from medical_gans.cli.config_files import models_dir
 from medical_gans.inference.synthesis import SliceSynthesis, load_generators
 from medical_gans.inference.synthesis.cpu_layers import computes_in_bfloat16
 from medical_gans.io import find_cases, read_volume
