@@ -1,8 +1,8 @@
 """Time to make training views of mr_to_ct: in batches over one by one by MONAI, and over the training step.
 
-The views are those of ``configs/mr_to_ct_train.yaml``, cut from two volumes of noise. Processor time of one thread, both
-ways in turn; the step is that of `training_step.py` with the default networks. With ``--device cuda`` views are made on
-the GPU, and wall time is taken.
+The views are those of ``configs/mr_to_ct_train.yaml``, cut from two volumes of noise. Processor time of one thread,
+both ways in turn; the step is that of `training_step.py` with the default networks. With ``--device cuda`` views are
+made on the GPU, and wall time is taken.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from html import escape
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -22,6 +23,7 @@ from medical_gans.io.ownership import Origin, remove_ours
 from medical_gans.io.writing import check_writable, whole_folder
 from medical_gans.report.page import html_sentences, html_settings, html_table, publishable, write_framed
 from medical_gans.report.pictures import contact_sheet, histogram, overview, spoken, thumbnail
+from medical_gans.report.viewer import GREY, MAP, VIEWER, Place, ViewedImage, write_viewer
 from medical_gans.report.views import CaseVolumes
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ def write_case_report(
     seconds: Mapping[str, float] | None = None,
     tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     pictures: Mapping[str, tuple[Callable[[CaseVolumes, Path], object], str]] | None = None,
+    structures: Iterable[tuple[str, np.ndarray]] = (),
+    places: Sequence[Place] = (),
+    viewer: bool = True,
     origin: Origin = _UNKNOWN,
 ) -> Path:
     """Draw a case and keep its record under ``<folder>/report/<name>``.
@@ -69,6 +74,9 @@ def write_case_report(
         seconds: time per stage.
         tables: rows of text by heading; cells of a column ``light`` are coloured by what they say.
         pictures: more of them by name: what draws each to a file, and its caption.
+        structures: name and mask of what is outlined in ``viewer.html``.
+        places: that the report and ``viewer.html`` lead to.
+        viewer: write ``viewer.html``, the volumes as a page that can be scrolled.
         origin: run and images; pictures of another one are not replaced.
 
     Returns:
@@ -94,9 +102,13 @@ def write_case_report(
     record["shape"] = mr.shape
     record["spacing"] = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).round(4).tolist()
     record["more_pictures"] = {kind: caption for kind, (_, caption) in more.items()}
+    record["places"] = [place._asdict() for place in places]
     with whole_folder(_place(folder, name), origin) as place:
         for kind, draw in (drawings | {kind: draw for kind, (draw, _) in more.items()}).items():
             draw(volumes, place / f"{kind}.png")
+        if viewer:
+            shown = {"MR": mr, **{kind: array for kind, array in others.items() if array is not None}}
+            _write_viewer(place / VIEWER, name, shown, affine, structures, places, warnings)
         _write_record(place, record)
     return _place(folder, name)
 
@@ -111,6 +123,7 @@ def write_record(
     warnings: Sequence[str] = (),
     inputs: Mapping[str, str] | None = None,
     seconds: Mapping[str, float] | None = None,
+    places: Sequence[Place] = (),
     origin: Origin = _UNKNOWN,
 ) -> Path:
     """Keep the record of a case whose pictures its caller draws.
@@ -118,8 +131,9 @@ def write_record(
     Args:
         folder: output folder of the run.
         name: of the case.
-        draw: draws ``<name>.png`` and ``thumbnail.png`` into the folder it is given, and returns captions by name.
-        tables, metrics, warnings, inputs, seconds, origin: as for `write_case_report`.
+        draw: draws ``<name>.png`` and ``thumbnail.png`` into the folder it is given, and ``viewer.html`` where there is
+            one; returns captions by name.
+        tables, metrics, warnings, inputs, seconds, places, origin: as for `write_case_report`.
 
     Returns:
         The folder of the case.
@@ -128,6 +142,7 @@ def write_record(
         OutputError: the folder cannot be written.
     """
     record = _record(name, warnings, metrics, inputs, seconds, tables)
+    record["places"] = [place._asdict() for place in places]
     with whole_folder(_place(folder, name), origin) as place:
         _write_record(place, {**record, "pictures": dict(draw(place))})
     return _place(folder, name)
@@ -180,6 +195,37 @@ def case_records(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
+def _write_viewer(
+    path: Path,
+    title: str,
+    shown: Mapping[str, np.ndarray],
+    affine: np.ndarray,
+    structures: Iterable[tuple[str, np.ndarray]],
+    places: Sequence[Place],
+    warnings: Sequence[str],
+) -> None:
+    """The page of an MR, its synthetic CT and what is known beside them."""
+    images = [ViewedImage("MR", shown["MR"], GREY, ""), ViewedImage("synthetic CT", shown["synthetic_ct"])]
+    differences = []
+    if "reference" in shown:
+        differences.append((1, len(images)))
+        images.append(ViewedImage("reference CT", shown["reference"]))
+    if "deviation" in shown:
+        images.append(ViewedImage("standard deviation", shown["deviation"], MAP))
+    masks = [("mask", shown["mask"])] if "mask" in shown else []
+    write_viewer(
+        path,
+        title,
+        images,
+        affine,
+        differences=differences,
+        structures=chain(masks, structures),
+        places=places,
+        warnings=warnings,
+        within="mask",
+    )
+
+
 def _place(folder: str | Path, name: str) -> Path:
     """Where the pictures of a case lie, in a folder that is there."""
     return check_writable(Path(folder) / CASES_FOLDER) / name
@@ -212,7 +258,8 @@ def _record(
 
 
 def _write_record(place: Path, record: Mapping[str, Any]) -> None:
-    text = json.dumps(publishable(record), indent=1, allow_nan=False)
+    shown = {**record, "viewer": (place / VIEWER).is_file()}
+    text = json.dumps(publishable(shown), indent=1, allow_nan=False)
     (place / _RECORD).write_text(text, encoding="utf-8")
 
 
@@ -286,6 +333,8 @@ def _section(record: Mapping[str, Any], number: int) -> str:
     if "shape" in record:
         shape, spacing = (" x ".join(f"{value:g}" for value in record[key]) for key in ("shape", "spacing"))
         parts.append(f'<p class="note">{shape} voxels of {spacing} mm</p>')
+    if record.get("viewer"):
+        parts.append(f'<p><a href="{_viewer(record)}">Scroll through the volumes</a>{_ways(record)}</p>')
     parts.append(html_sentences(record["warnings"], record["status"]))
     for title, rows in record.get("tables", {}).items():
         parts.append(f'<p class="note">{escape(title)}</p>{_plain_table(rows)}')
@@ -295,6 +344,18 @@ def _section(record: Mapping[str, Any], number: int) -> str:
             picture = _picture(record, kind, number, link=True)
             parts.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     return "".join([*parts, "</section>"])
+
+
+def _viewer(record: Mapping[str, Any], position: Sequence[float] | None = None) -> str:
+    place = "" if position is None else "#mm=" + ",".join(f"{value:.1f}" for value in position)
+    return quote(f"{CASES_FOLDER}/{record['name']}/{VIEWER}") + place
+
+
+def _ways(record: Mapping[str, Any]) -> str:
+    """Links to the places of a case."""
+    places = record.get("places", ())
+    links = [f'<a href="{_viewer(record, one["position"])}">{escape(one["label"])}</a>' for one in places]
+    return f", or go to {', '.join(links)}" if links else ""
 
 
 def _picture(record: Mapping[str, Any], kind: str, number: int, *, link: bool = False) -> str:

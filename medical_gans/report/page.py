@@ -19,6 +19,12 @@ from medical_gans.io.writing import whole_file
 RESEARCH_USE = "For research use only. Not a medical device; not for diagnosis or treatment."
 _HOME = re.compile(r"(?:[A-Za-z]:)?[/\\](?:home|Users)[/\\][^/\\\s'\"]+|/root\b|~[\w.-]+(?=[/\\])")
 _FOLDERS = re.compile(r"(?<![\w.:/\\~<])(?:~|[A-Za-z]:)?[/\\](?:[^/\\\s'\"]+[/\\])*(?=[^/\\\s'\"])")
+PALETTE = """:root { color-scheme: light dark; --ink: #1c1f23; --faint: #68707a; --paper: #fff; --line: #dfe2e6;
+  --soft: #f5f6f8; --good: #1d7a3a; --warn: #a15c00; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e7e7e4; --faint: #9aa1a9; --paper: #15171a;
+  --line: #30343a; --soft: #1d2024; --good: #7bd694; --warn: #f2b25c; --bad: #ff8f85; } }"""
+"""Colours of every page, by day and by night."""
+
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -26,10 +32,7 @@ _PAGE = Template("""<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title>
 <style>
-:root { color-scheme: light dark; --ink: #1c1f23; --faint: #68707a; --paper: #fff; --line: #dfe2e6;
-  --soft: #f5f6f8; --good: #1d7a3a; --warn: #a15c00; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7e7e4; --faint: #9aa1a9; --paper: #15171a;
-  --line: #30343a; --soft: #1d2024; --good: #7bd694; --warn: #f2b25c; --bad: #ff8f85; } }
+$palette
 body { margin: 0 auto; max-width: ${width}px; padding: 1.2rem 1.6rem; background: var(--paper);
   color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; margin: .2rem 0; }
@@ -80,7 +83,8 @@ def write_framed(path: Path, title: str, parts: Iterable[str], *, note: str = ""
         OutputError: it cannot be written.
     """
     notice = f"{RESEARCH_USE} {escape(note)}".strip()
-    text = _PAGE.substitute(title=escape(title), width=width, notice=notice, body="\n".join(filter(None, parts)))
+    body = "\n".join(filter(None, parts))
+    text = _PAGE.substitute(title=escape(title), palette=PALETTE, width=width, notice=notice, body=body)
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

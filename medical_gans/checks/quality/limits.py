@@ -31,6 +31,7 @@ class Check:
         limit: where amber and red begin; empty where nothing was judged.
         advice: what to look at, where the light is amber or red.
         needed: False for what may stay unjudged without leaving a doubt.
+        voxel: where it shows most, along right, anterior, superior; None where it shows nowhere in particular.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Check:
     limit: str = ""
     advice: str = ""
     needed: bool = True
+    voxel: tuple[float, float, float] | None = None
 
     def row(self) -> dict[str, str]:
         """For the table of the report."""

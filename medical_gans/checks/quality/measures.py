@@ -86,6 +86,13 @@ def mahalanobis(rows: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np
 
 def largest_void(mr: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> float:
     """Volume in ml of the largest dark object in the body that is thicker than a cortex, as metal leaves it."""
+    return void_object(mr, body, spacing)[0]
+
+
+def void_object(
+    mr: np.ndarray, body: np.ndarray, spacing: Sequence[float]
+) -> tuple[float, tuple[float, float, float] | None]:
+    """Volume in ml of what `largest_void` measures, and the voxel in its middle; None where there is none."""
     steps = [max(1, round(_GRID_MM / edge)) for edge in spacing]
     part = tuple(slice(None, None, step) for step in steps)
     coarse, inside = mr[part], body[part]
@@ -94,11 +101,14 @@ def largest_void(mr: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> 
     depth = ndimage.distance_transform_edt(np.pad(dark, 1, mode="edge"), sampling=edges)[1:-1, 1:-1, 1:-1]
     core = depth > _VOID_RADIUS_MM
     if not core.any():
-        return 0.0
+        return 0.0, None
     thick = ndimage.distance_transform_edt(~core, sampling=edges) <= _VOID_RADIUS_MM
     labels, count = ndimage.label(thick)
     sizes = ndimage.sum_labels(thick, labels, range(1, count + 1))
-    return float(np.max(sizes) * edges.prod() / 1000)
+    largest = labels == int(np.argmax(sizes)) + 1
+    inmost = np.unravel_index(int(np.where(largest, depth, -1.0).argmax()), depth.shape)
+    first, second, third = (float(index * step) for index, step in zip(inmost, steps, strict=True))
+    return float(np.max(sizes) * edges.prod() / 1000), (first, second, third)
 
 
 def uncertainty_figures(standard_deviation: np.ndarray, body: np.ndarray) -> tuple[float, float]:

@@ -42,6 +42,14 @@ class RealismMap:
             shares = [np.mean(s[np.isfinite(s)] < score) if np.isfinite(s).any() else 0.0 for s in self.scores]
         return int(self.slices[int(np.argmax(shares))])
 
+    def worst_voxel(self, score: float, shape: Sequence[int]) -> tuple[float, float, float]:
+        """Voxel in the middle of the lowest patch of `worst_slice`, in a volume of that shape."""
+        k = self.worst_slice(score)
+        scores = self.scores[int(np.flatnonzero(self.slices == k)[0])]
+        row, column = np.unravel_index(int(np.where(np.isfinite(scores), scores, np.inf).argmin()), scores.shape)
+        size = (shape[0] / scores.shape[0], shape[1] / scores.shape[1])  # voxels of a patch's share of the slice
+        return (row + 0.5) * size[0] - 0.5, (column + 0.5) * size[1] - 0.5, float(k)
+
 
 class RealismCritic:
     """A CT discriminator as a measure of likeness to real CT.

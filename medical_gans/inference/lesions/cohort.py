@@ -43,6 +43,7 @@ class LesionEvaluator(CohortEvaluator):
         dicom: what is written as DICOM.
         preprocessing: from files to sequences; None takes that of the shipped configs.
         seed: for the manifest.
+        viewer: write ``report/<case>/viewer.html`` too, the volumes as a page that can be scrolled.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LesionEvaluator(CohortEvaluator):
         dicom: LesionDicom | None = None,
         preprocessing: Preprocessing | None = None,
         seed: int | None = None,
+        viewer: bool = True,
     ) -> None:
         dicom = dicom or LesionDicom()
         settings = {
@@ -98,6 +100,7 @@ class LesionEvaluator(CohortEvaluator):
             dataset_dir,
             dicom,
             preprocessing,
+            viewer,
         )
 
     def is_finished(self, case: SequenceCase) -> bool:

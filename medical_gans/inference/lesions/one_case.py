@@ -22,8 +22,10 @@ from medical_gans.io.formats import may_hold_dicom
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.writing import whole_folder
-from medical_gans.report import input_hashes, write_record
+from medical_gans.report import Place, ViewedImage, input_hashes, write_record, write_viewer
 from medical_gans.report.cases import CASES_FOLDER
+from medical_gans.report.viewer import GREY, MAP, VIEWER
+from medical_gans.report.views import Window
 from medical_gans.transforms.sequence_volume import Preprocessing, SequenceVolume, read_sequence_case
 
 RUN = "brain_lesion inference"
@@ -51,6 +53,7 @@ class LesionCase:
         dataset_dir: folder that names of inputs are relative to.
         dicom: what is written as DICOM.
         preprocessing: from files to sequences; None takes that of the shipped configs.
+        viewer: write the volumes as a page that can be scrolled too.
     """
 
     segmentation: LesionSegmentation
@@ -64,11 +67,15 @@ class LesionCase:
     dataset_dir: str | Path = "."
     dicom: LesionDicom = field(default_factory=LesionDicom)
     preprocessing: Preprocessing | None = None
+    viewer: bool = True
 
     def is_finished(self, case: SequenceCase) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
-        drawn = self.output_dir / CASES_FOLDER / case.name / "case.json"
-        return drawn.is_file() and is_made_from(self.output_dir / case.name, self._made_from(case))
+        drawn = self.output_dir / CASES_FOLDER / case.name
+        wanted = ["case.json", *([VIEWER] if self.viewer else [])]
+        return all((drawn / name).is_file() for name in wanted) and is_made_from(
+            self.output_dir / case.name, self._made_from(case)
+        )
 
     def sources(self, case: SequenceCase) -> list[Source]:
         """The sequences that a case is made of."""
@@ -115,9 +122,16 @@ class LesionCase:
                 write_table(folder / TABLE, rows)
                 warnings += self.dicom.save(folder, label, self.trained.classes, volume.source)
 
+            places = [_place(row) for row in rows[:_ON_PAGE]]
+
             def draw(place: Path) -> Mapping[str, str]:
                 with timed(seconds, "pictures"):
-                    self._draw(case, volume, label, probability, place)
+                    channels = self._draw(case, volume, label, probability, place)
+                if self.viewer:
+                    with timed(seconds, "viewer"):
+                        self._write_viewer(
+                            place / VIEWER, case.name, volume, channels, label, probability, places, warnings
+                        )
                 return CAPTIONS
 
             write_record(
@@ -129,6 +143,7 @@ class LesionCase:
                 warnings=warnings,
                 inputs=inputs,
                 seconds=seconds,
+                places=places if self.viewer else (),
                 origin=origin,
             )
         return warnings
@@ -189,17 +204,55 @@ class LesionCase:
 
     def _draw(
         self, case: SequenceCase, volume: SequenceVolume, label: np.ndarray, probability: np.ndarray, place: Path
-    ) -> None:
+    ) -> dict[str, np.ndarray]:
+        """Pictures; returns the sequences on the grid of the first one."""
         there = [number for number, path in enumerate(case.channels) if path is not None]
         images = volume.to_source_grid(np.concatenate([volume.image[there], volume.foreground[None]]))
+        channels = {self.channels[number]: image for number, image in zip(there, images, strict=False)}
         LesionPictures.from_stored(
-            {self.channels[number]: image for number, image in zip(there, images, strict=False)},
+            channels,
             images[-1] > 0.5,
             label,
             1 - probability[0],
             volume.source.affine,
             self.trained.classes,
         ).draw(place)
+        return channels
+
+    def _write_viewer(
+        self,
+        path: Path,
+        name: str,
+        volume: SequenceVolume,
+        channels: Mapping[str, np.ndarray],
+        label: np.ndarray,
+        probability: np.ndarray,
+        places: Sequence[Place],
+        warnings: Sequence[str],
+    ) -> None:
+        """Sequences, the first with the numbers of its file, the others as the network saw them; and what was found."""
+        first, *others = channels
+        images = [ViewedImage(first, volume.source.array, GREY, "")]
+        images += [ViewedImage(f"{other} (normalised)", channels[other], GREY, "") for other in others]
+        likely = np.rint(1000 * (1 - probability[0])) / 10
+        images.append(ViewedImage("probability", likely, MAP, "%", Window(50, 100)))
+        classes = self.trained.classes
+        outlines = (
+            (classes[value] if value < len(classes) else f"class {value}", label == value)
+            for value in np.unique(label[label > 0]).tolist()
+        )
+        write_viewer(
+            path,
+            name,
+            images,
+            volume.source.affine,
+            structures=outlines,
+            places=places,
+            warnings=warnings,
+            start=places[0].position if places else None,
+            shown=range(len(images) - 1),
+            faded=(0, len(images) - 1),
+        )
 
     def _inputs(self, case: SequenceCase) -> dict[str, str]:
         return input_hashes(*case.channels, case.mask, dataset_dir=self.dataset_dir)
@@ -242,6 +295,13 @@ def _on_page(row: Mapping[str, Any]) -> dict[str, str]:
         ),
         "mean probability": f"{row['mean_probability']:.2f}",
     }
+
+
+def _place(row: Mapping[str, Any]) -> Place:
+    return Place(
+        f"lesion {row['lesion']}, {row['class']}, {row['volume_ml']:.3g} ml",
+        (float(row["right_mm"]), float(row["anterior_mm"]), float(row["superior_mm"])),
+    )
 
 
 def _middle(volume: SequenceVolume) -> float:

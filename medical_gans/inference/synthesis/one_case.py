@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,10 @@ from medical_gans.inference.synthesis.volume import SliceSynthesis
 from medical_gans.io import Case, Volume, aligned_to, read_mask, read_volume, save_volume
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.writing import whole_folder
-from medical_gans.report import Manifest, input_hashes, write_case_report
+from medical_gans.report import Manifest, Place, input_hashes, write_case_report
 from medical_gans.report.cases import CASES_FOLDER
 from medical_gans.report.manifest import sha256
+from medical_gans.report.viewer import VIEWER
 from medical_gans.transforms.reading import with_background_at_zero
 
 if TYPE_CHECKING:
@@ -147,6 +148,27 @@ class DicomOutput:
             write_structure_set(contours / "BODY.dcm", [outline], series.headers, label="BODY", seed=self.uid_seed)
         return warnings
 
+    def drawn(self, mr: Volume) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and mask on the grid of the MR of each structure that was drawn on it; none without headers.
+
+        A structure that cannot be filled on that grid is passed over: `save` says so where it matters.
+        """
+        if not mr.headers:
+            return
+        from medical_gans.io.dicom.carrying import find_structure_sets
+        from medical_gans.io.dicom.structure_set import read_structure_set, structure_mask
+
+        for file in find_structure_sets(mr.source, mr.headers[0].FrameOfReferenceUID):
+            try:
+                structures, _ = read_structure_set(file)
+            except InputError:
+                continue
+            for structure in structures:
+                try:
+                    yield structure.name, structure_mask(structure, mr.array.shape, mr.affine)
+                except InputError:
+                    continue
+
     def deliver(self, folder: Path) -> None:
         """Store what lies under ``<folder>/dicom`` in the archive, where one was named.
 
@@ -203,8 +225,9 @@ class CaseSynthesis:
         strict: refuse an MR that differs from the training images instead of warning.
         dataset_dir: folder that names of inputs are relative to.
         dicom: how DICOM is read and written.
-        quality: from MR, HU and standard deviation to a verdict with ``tables()``, ``pictures()`` and ``warnings()``
-            for the report, as `quality.QualityGate` gives it; None checks nothing.
+        quality: from MR, HU and standard deviation to a verdict with ``tables()``, ``pictures()``, ``warnings()`` and
+            ``places()`` for the report, as `quality.QualityGate` gives it; None checks nothing.
+        viewer: write the volumes as a page that can be scrolled too.
     """
 
     synthesis: SliceSynthesis
@@ -215,11 +238,15 @@ class CaseSynthesis:
     dataset_dir: str | Path = "."
     dicom: DicomOutput = field(default_factory=DicomOutput)
     quality: Callable[..., Any] | None = None
+    viewer: bool = True
 
     def is_finished(self, case: Case) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
-        drawn = self.output_dir / CASES_FOLDER / case.name / "case.json"
-        return drawn.is_file() and is_made_from(self.output_dir / case.name, self._made_from(case))
+        drawn = self.output_dir / CASES_FOLDER / case.name
+        wanted = ["case.json", *([VIEWER] if self.viewer else [])]
+        if not all((drawn / name).is_file() for name in wanted):
+            return False
+        return is_made_from(self.output_dir / case.name, self._made_from(case))
 
     def sources(self, case: Case) -> list[Source]:
         """The MR that a case is made of."""
@@ -250,11 +277,13 @@ class CaseSynthesis:
         seconds["synthesis"] -= made.network_seconds
         tables: dict[str, Any] = {}
         pictures: dict[str, Any] = {}
+        places: list[Place] = []
         if self.quality is not None:
             with timed(seconds, "checks"):
                 verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
             tables, pictures = verdict.tables(), verdict.pictures()
             warnings += verdict.warnings()
+            places = verdict.places() if self.viewer else []
         origin = Origin(RUN, self.sources(case), self._made_from(case, inputs))
         with whole_folder(self.output_dir / case.name, origin) as folder:
             with timed(seconds, "write"):
@@ -278,9 +307,17 @@ class CaseSynthesis:
                 seconds=seconds,
                 tables=tables,
                 pictures=pictures,
+                structures=self._structures(mr, made.hounsfield),
+                places=places,
+                viewer=self.viewer,
                 origin=origin,
             )
         return warnings
+
+    def _structures(self, mr: Volume, hounsfield: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """What is outlined on the page: the body on the synthetic CT, and what was drawn on the MR."""
+        yield "body", body_outline(hounsfield, mr.affine)
+        yield from self.dicom.drawn(mr)
 
     def _compare(self, mr: Volume) -> list[str]:
         if self.fingerprint is None:
@@ -331,6 +368,7 @@ class CaseEvaluator(CohortEvaluator):
         dicom: how DICOM is read, written and sent.
         quality: checks of each result, see `one_case.CaseSynthesis`.
         seed: for the manifest.
+        viewer: write ``report/<case>/viewer.html`` too, the volumes as a page that can be scrolled.
     """
 
     def __init__(
@@ -347,6 +385,7 @@ class CaseEvaluator(CohortEvaluator):
         dicom: DicomOutput | None = None,
         quality: Callable[..., Any] | None = None,
         seed: int | None = None,
+        viewer: bool = True,
     ) -> None:
         shown = dataset_dir if isinstance(dataset_dir, str | Path) else [str(place) for place in dataset_dir]
         self.dicom = dicom or DicomOutput()
@@ -372,6 +411,7 @@ class CaseEvaluator(CohortEvaluator):
             shown if isinstance(shown, str | Path) else ".",
             self.dicom,
             quality,
+            viewer,
         )
 
     def is_finished(self, case: Case) -> bool:
