@@ -7,6 +7,7 @@ views of a batch in a few operations, on whatever device they are. The views are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,9 +20,11 @@ from monai.transforms import (
     RandAffined,
     RandBiasFieldd,
     RandFlipd,
+    Randomizable,
     RandScaleIntensityd,
 )
-from monai.transforms.spatial.array import AffineGrid
+from monai.transforms.utils import create_shear
+from monai.utils import MAX_SEED
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,7 +36,17 @@ class BatchedAugmentation:
     """Applies a composition of MONAI's transforms to a batch of 2D views; see `batched`."""
 
     def __init__(self, augmentation: Compose) -> None:
-        self.augmentation = augmentation
+        self.augmentation = augmentation.set_random_state(seed=0)  # from here on each has a state of its own
+        self._parts = [_random_parts(step) for step in augmentation.transforms]
+
+    def _seed(self, seed: int) -> None:
+        """As `Compose.set_random_state`, but in place: to make a new state takes ten times as long as to seed one."""
+        state = self.augmentation.R
+        state.seed(seed % MAX_SEED)
+        for parts in self._parts:
+            own = int(state.randint(MAX_SEED, dtype="uint32")) if parts else 0
+            for part in parts:
+                part.R.seed(own % MAX_SEED)
 
     def __call__(self, batch: Mapping[str, Tensor], seeds: Sequence[int]) -> Batch:
         """Transform views.
@@ -49,7 +62,7 @@ class BatchedAugmentation:
         drawn: list[list[Any]] = [[] for _ in self.augmentation.transforms]
         shapes = {key: tuple(images.shape[1:]) for key, images in batch.items()}
         for seed in seeds:
-            self.augmentation.set_random_state(seed=seed)
+            self._seed(int(seed))
             sizes = dict(shapes)
             for transform, of_views in zip(self.augmentation.transforms, drawn, strict=True):
                 of_views.append(_FORMS[type(transform)][1](transform, sizes))
@@ -71,6 +84,13 @@ def batched(augmentation: Any) -> BatchedAugmentation | None:
     return None
 
 
+def _random_parts(step: Any) -> list[Randomizable]:
+    """What draws in a transform: itself and what it is made of, all of one seed."""
+    if not isinstance(step, Randomizable):
+        return []
+    return [step, *(part for held in vars(step).values() for part in _random_parts(held))]
+
+
 def _affine_fits(step: RandAffined) -> bool:
     kinds = {str(getattr(mode, "value", mode)) for mode in step.mode}
     beyond = {str(getattr(mode, "value", mode)) for mode in step.padding_mode}
@@ -79,28 +99,34 @@ def _affine_fits(step: RandAffined) -> bool:
     return whole and kinds == {"bilinear"} and beyond == {"zeros"}
 
 
-def _draw_affine(step: RandAffined, sizes: dict[str, tuple[int, ...]]) -> Tensor:
+def _draw_affine(step: RandAffined, sizes: dict[str, tuple[int, ...]]) -> np.ndarray:
     """Output voxel to input voxel, both counted from the middle, ``(3, 3)``."""
     size = tuple(step.rand_affine.spatial_size)
     sizes |= {key: (*sizes[key][:1], *size) for key in step.keys if key in sizes}
     step.randomize(None)
     step.rand_affine.randomize()
     if not step._do_transform:
-        return torch.eye(3)
+        return np.eye(3)
     grid = step.rand_affine.rand_affine_grid
     grid.randomize()  # MONAI draws again when it makes the grid
-    affine = AffineGrid(
-        rotate_params=grid.rotate_params,
-        shear_params=grid.shear_params,
-        translate_params=grid.translate_params,
-        scale_params=grid.scale_params,
-    )
-    return affine(spatial_size=size, lazy=True)[1].float()
+    matrix = np.eye(3)
+    if grid.rotate_params:
+        cosine, sine = math.cos(grid.rotate_params[0]), math.sin(grid.rotate_params[0])
+        matrix = matrix @ [[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]]
+    if grid.shear_params:
+        matrix = matrix @ np.asarray(create_shear(2, grid.shear_params))
+    if grid.translate_params:
+        down, right, *_ = [*grid.translate_params, 0.0]
+        matrix = matrix @ [[1.0, 0.0, down], [0.0, 1.0, right], [0.0, 0.0, 1.0]]
+    if grid.scale_params:
+        down, right, *_ = [*grid.scale_params, 1.0]
+        matrix = matrix @ np.diag([down, right, 1.0])
+    return matrix
 
 
-def _apply_affine(step: RandAffined, images: Tensor, drawn: Sequence[Tensor]) -> Tensor:
+def _apply_affine(step: RandAffined, images: Tensor, drawn: Sequence[np.ndarray]) -> Tensor:
     after = tuple(step.rand_affine.spatial_size)
-    affine = torch.stack(list(drawn))
+    affine = torch.from_numpy(np.stack(drawn)).float()
     wide, narrow = torch.tensor(images.shape[2:], dtype=torch.float32), torch.tensor(after, dtype=torch.float32)
     turn = affine[:, :2, :2] * narrow[None, None] / wide[None, :, None]
     shift = affine[:, :2, 2] * 2.0 / wide

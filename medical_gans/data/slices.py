@@ -6,6 +6,7 @@ grow with the cohort. What is kept is what the network sees in inference, to the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -64,7 +65,14 @@ class PreparedVolume:
 
     def array(self) -> np.ndarray:
         """The voxels, memory-mapped."""
-        return np.load(self.path, mmap_mode="r")
+        about = self.path.stat()
+        return _mapped(self.path, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=64)  # opening takes longer than cutting a view; and open files are few
+def _mapped(path: Path, *written: int) -> np.ndarray:
+    array: np.ndarray = np.load(path, mmap_mode="r")
+    return array
 
 
 def prepare_volume(

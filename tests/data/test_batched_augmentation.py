@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, RandAdjustContrastd, RandFlipd, RandGaussianNoised, RandRotated
+from monai.transforms import Compose, RandAdjustContrastd, RandAffined, RandFlipd, RandGaussianNoised, RandRotated
 from stage_components import component
 
 from medical_gans.data.batched_augmentation import batched
@@ -52,6 +52,26 @@ def test_views_in_batches_are_those_of_the_config_one_by_one(settings):
         assert made[key].shape == (5, 2, 32, 24)
         torch.testing.assert_close(made[key], expected[key], rtol=0, atol=2e-5)
     assert (made["mr"][0] - made["mr"][1]).abs().max() > 0.05
+
+
+def test_shear_and_shift_are_those_of_monai():
+    step = RandAffined(
+        KEYS,
+        prob=0.7,
+        rotate_range=(0.5,),
+        shear_range=(0.3, 0.2),
+        translate_range=(4, 6),
+        scale_range=(0.2, 0.3),
+        spatial_size=(28, 36),
+        mode="bilinear",
+        padding_mode="zeros",
+        allow_missing_keys=True,
+    )
+    augmentation, batch, seeds = Compose([step]), _batch(8), range(8)
+    made = batched(augmentation)(batch, seeds)
+    expected = _one_by_one(augmentation, batch, seeds)
+    for key in KEYS:
+        torch.testing.assert_close(made[key], expected[key], rtol=0, atol=2e-5)
 
 
 def test_a_view_depends_on_its_own_seed_alone():
