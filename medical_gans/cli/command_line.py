@@ -230,8 +230,12 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        is_list = text.startswith("[") and text.endswith("]")
-        return [_literal(item.strip()) for item in text[1:-1].split(",")] if is_list else text
+        if text.startswith("[") and text.endswith("]"):
+            return [_literal(item.strip()) for item in text[1:-1].split(",")]
+        if text.startswith("{") and text.endswith("}"):  # {T1c: echo 2} without quotes
+            pairs = [item.partition(":") for item in text[1:-1].split(",")]
+            return {key.strip(" '\""): _literal(value.strip(" '\"")) for key, _, value in pairs}
+        return text
 
 
 def _as_typed(value: Any) -> str:

@@ -22,7 +22,9 @@ from medical_gans.io.layouts import LAYOUTS, RESULTS, ROLES, SPLITS, Located, lo
 _TAKEN = frozenset({"report", "report.html", "manifest.json", "made_from.json", "lesions.csv", "dose.csv", "dose.json"})
 _OF_SYSTEMS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST = 120  # bytes
-_SESSION = re.compile(r"((ses|session|series|scan|visit|study|time)[-_ ]?\w*|\d{8})$", re.IGNORECASE)
+_SESSION = re.compile(
+    r"((ses|session|series|scan|visit|study|time|day|week|month|tp|baseline|follow)[-_ ]?\w*|\d{8})$", re.IGNORECASE
+)
 _BIDS_SUBJECT = re.compile(r"sub-([a-z0-9]+)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s_.\-]+")
 
@@ -88,7 +90,7 @@ def _shared_start(pieces: list[list[str]]) -> int:
 
 
 def _depths(located: Sequence[Located]) -> list[int]:
-    """How many of a case's parts its name needs: more where it names a session or repeats."""
+    """How many of a case's parts its name needs: more where it names a session or repeats, or one beside it does."""
     depths = [min(2, len(one.parts)) if _SESSION.match(one.parts[-1]) else 1 for one in located]
     while True:
         count = Counter(map(str.casefold, _names(located, depths)))
@@ -96,6 +98,10 @@ def _depths(located: Sequence[Located]) -> list[int]:
             depth + (count[name.casefold()] > 1 and depth < len(one.parts))
             for one, depth, name in zip(located, depths, _names(located, depths), strict=True)
         ]
+        beside: dict[tuple[str, ...], int] = {}
+        for one, depth in zip(located, deeper, strict=True):
+            beside[one.parts[:-1]] = max(depth, beside.get(one.parts[:-1], 0))
+        deeper = [beside[one.parts[:-1]] for one in located]
         if deeper == depths:
             return depths
         depths = deeper
@@ -273,7 +279,7 @@ def _located(
         if str(name) == SAMPLE:
             located.append(Located((SAMPLE,), {"mr": _sample()}))
         elif place.is_file() and place.suffix.lower() == ".json":
-            listed = read_datalist(place, role)
+            listed = read_datalist(place, role, passed)
             located += listed if every_section else _first_section(listed)
         else:
             located += locate(place, role, passed)

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh", ".hdr.gz", ".hdr")
 DICOM_SUFFIXES = (".dcm", ".ima")
 FILE_LIST_SUFFIX = ".txt"  # of a file with one path of a DICOM file per line
+LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "SURVEY"})  # words of ImageType
 _DICOM_PREAMBLE = 128
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
-_OTHER_IMAGES = (".mnc", ".mnc.gz", ".par", ".rec", ".brik", ".brik.gz", ".gipl", ".gipl.gz", ".vtk", ".tif", ".tiff")
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_OTHER_IMAGES = (
+    *(".mnc", ".mnc.gz", ".par", ".rec", ".brik", ".brik.gz", ".gipl", ".gipl.gz", ".vtk", ".tif", ".tiff"),
+    *(".mif", ".mif.gz", ".mih", ".head", ".nii.bz2", ".nii.xz", ".nii.zst", ".minc", ".vti", ".npy", ".npz", ".mat"),
+)
 _LAST_FIRST_ELEMENT = 0x0020  # of the groups 2 and 8: up to SOP class, instance and study date
 _LONGEST_FIRST_VALUE = 256  # bytes
 _NOT_DICOM = (
@@ -67,10 +71,10 @@ def why_no_image(path: Path) -> str:
         return "a link to what is not there"
     if image_suffix(path):
         return "an image that belongs to no case"
-    if name.endswith(_ARCHIVES):
-        return "an archive: unpack it"
     if name.endswith(_OTHER_IMAGES):
         return "a format that is not read: convert it to NIfTI"
+    if name.endswith(_ARCHIVES):
+        return "an archive: unpack it"
     return "no image"
 
 
@@ -80,12 +84,16 @@ def visible_entries(folder: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below `folder` in name order, without hidden ones, what archivers leave, and results of ours."""
+    """All files below `folder` in name order, without hidden ones, what archivers leave, and results of ours.
+
+    Links to what is not there, pipes and devices are none.
+    """
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(
             name for name in folders if not _is_hidden(name) and not is_whole_result(os.path.join(parent, name))
         )
-        yield from (Path(parent, name) for name in sorted(files) if not _is_hidden(name))
+        shown = (Path(parent, name) for name in sorted(files) if not _is_hidden(name))
+        yield from (path for path in shown if path.is_file())
 
 
 def has_dicom_prefix(path: Path) -> bool:
@@ -140,21 +148,36 @@ def first_dicom_image(folder: Path) -> Path | None:
 
 
 def dicom_facts(path: Path | None) -> tuple[str, str, str]:
-    """Patient, study and modality of a DICOM file; empty texts for what it does not say."""
+    """Patient, study and modality of a DICOM file; empty texts for what it does not say.
+
+    In place of the modality stands what tells that it is no slice of a volume: a screenshot, a localizer, a mosaic.
+    """
     if path is None:
         return "", "", ""
     from pydicom import dcmread
 
     from medical_gans.io.dicom.headers import quiet
 
-    wanted = ["PatientID", "StudyInstanceUID", "Modality"]
+    wanted = ["PatientID", "StudyInstanceUID", "Modality", "SOPClassUID", "ImageType"]
     with quiet():
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=wanted, force=True)
-            patient, study, modality = (str(header.get(name) or "").strip() for name in wanted)
+            patient, study, modality, sop_class = (str(header.get(name) or "").strip() for name in wanted[:4])
+            kind = _odd_kind(sop_class, {str(word).upper() for word in header.get("ImageType") or ()})
         except Exception:  # damaged: reading it says what is wrong
             return "", "", ""
-    return patient, study, modality.upper()
+    return patient, study, kind if kind and modality.upper() in ("MR", "") else modality.upper()
+
+
+def _odd_kind(sop_class: str, words: set[str]) -> str:
+    """Why an image is no slice of a volume, by its class and the words of its ImageType; empty where it may be one."""
+    from pydicom.uid import UID
+
+    if "Secondary Capture" in UID(sop_class).name or "SCREEN SAVE" in words:
+        return "SECONDARY CAPTURE (a screenshot)"
+    if "MOSAIC" in words:
+        return "MOSAIC (functional or diffusion MR)"
+    return "LOCALIZER" if words & LOCALIZERS else ""
 
 
 def is_image_object(header: pydicom.Dataset) -> bool:
@@ -263,7 +286,7 @@ def volume_of_several(shape: tuple[int, ...], source: Path, select: str | None) 
         return lengths, int(wanted.group(1)) - 1
     raise InputError(
         f"{source} is 4D ({by(lengths)}): {lengths[3]} volumes; one 3D volume is needed. "
-        f'Choose one by select, from "volume 1" to "volume {lengths[3]}", or split the file.'
+        f'Choose one by select, such as --select "volume 1" (to "volume {lengths[3]}"), or split the file.'
     )
 
 

@@ -184,7 +184,7 @@ _DAMAGED = (EOFError, OSError, zlib.error, ValueError, MemoryError, OverflowErro
 
 
 def read_nifti(path: Path, select: str | None = None) -> Volume:
-    """Read a .nii, .nii.gz, or the .hdr of a pair with its .img.
+    """Read a .nii, .nii.gz, or the .hdr of a pair with its .img (NIfTI, or ANALYZE 7.5).
 
     Args:
         path: of the file.
@@ -198,6 +198,10 @@ def read_nifti(path: Path, select: str | None = None) -> Volume:
     try:
         with _opened(path, said) as stream:
             header, kind = _header(stream.read(540), path, said)
+            if _is_analyze(header, kind, path):
+                from medical_gans.io.image_files import read_analyze
+
+                return read_analyze(path, select)
             shape, volume = volume_of_several(_shape(header, path, said), path, select)
             voxels_in = _second_file(path, header, kind, said)
             if voxels_in is None:
@@ -252,6 +256,12 @@ def _header(content: bytes, path: Path, said: list[str]) -> tuple[Any, str]:
     return getattr(nib, name)(content[:size], endianness=order, check=False), name
 
 
+def _is_analyze(header: Any, kind: str, path: Path) -> bool:
+    """Whether a pair has the header of ANALYZE 7.5, which NIfTI grew out of and which has no mark."""
+    is_pair = path.name.lower().endswith((".hdr", ".hdr.gz"))
+    return is_pair and kind == "Nifti1Header" and not header.binaryblock[_MAGIC[kind]].strip(b"\0")
+
+
 def _second_file(path: Path, header: Any, kind: str, said: list[str]) -> Path | None:
     """The .img of a pair; None where the voxels follow the header. Refuses what is no NIfTI by its magic."""
     magic = header.binaryblock[_MAGIC[kind]]
@@ -259,8 +269,8 @@ def _second_file(path: Path, header: Any, kind: str, said: list[str]) -> Path | 
     is_pair = path.name.lower().endswith((".hdr", ".hdr.gz"))
     if not magic.strip(b"\0"):
         raise InputError(
-            f"{path} is an ANALYZE image (or has lost its mark of NIfTI), which does not say where left and right "
-            "are. Convert it to NIfTI from its source."
+            f"{path} has lost its mark of NIfTI, so it cannot be told what its header says of left and right. Convert "
+            "it to NIfTI from its source."
         )
     if magic[:3].lower() not in (b"n+" + digit, b"ni" + digit):
         raise damaged_image(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class SequenceVolume:
         source_label: the label in classes, on the grid of `source`.
         source: the first sequence that is there; outputs belong on its grid.
         notes: sentences for the report.
+        descriptions: what series of DICOM say that they are, by the name of the sequence.
     """
 
     image: np.ndarray
@@ -42,6 +43,7 @@ class SequenceVolume:
     source_label: np.ndarray | None
     source: Volume
     notes: tuple[str, ...] = ()
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, item: Mapping[Hashable, Any]) -> SequenceVolume:
@@ -71,6 +73,7 @@ class SequenceVolume:
             source_label=item.get("truth"),
             source=item["source"],
             notes=tuple(item.get("notes", ())),
+            descriptions=item.get("descriptions", {}),
         )
 
     def to_source_grid(self, maps: np.ndarray) -> np.ndarray:

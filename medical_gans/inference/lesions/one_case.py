@@ -17,8 +17,7 @@ from medical_gans.inference.lesions.dicom_output import LesionDicom
 from medical_gans.inference.lesions.lesions import COLUMNS, larger_lesions, lesion_table
 from medical_gans.inference.lesions.pictures import CAPTIONS, LesionPictures
 from medical_gans.inference.lesions.segmentation import LesionSegmentation, TrainedSegmenter
-from medical_gans.io import list_series, save_volume
-from medical_gans.io.formats import may_hold_dicom
+from medical_gans.io import save_volume
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.writing import whole_folder
@@ -93,8 +92,8 @@ class LesionCase:
         """
         seconds: dict[str, float] = {}
         with timed(seconds, "read"):
-            self._check_names(case)
             volume = self._read(case)
+            self._check_names(case, volume)
             self.dicom.check(volume.source)
             inputs = self._inputs(case)
         with timed(seconds, "compare"):
@@ -154,21 +153,17 @@ class LesionCase:
             case, self.channels, preprocessing=self.preprocessing, spacing=spacing, strict=self.strict
         )
 
-    def _check_names(self, case: SequenceCase) -> None:
+    def _check_names(self, case: SequenceCase, volume: SequenceVolume) -> None:
         """Refuse DICOM whose own description says that it is another sequence."""
         names = dict.fromkeys([*self.channels, *self.trained.sequences])
         for channel, path in zip(self.channels, case.channels, strict=True):
-            if path is None or not may_hold_dicom(path):
-                continue
-            for series in list_series(path):
-                if series.modality != "MR":
-                    continue  # passed over by the intake
-                others = [name for name in names if name != channel and _says(series.description, name)]
-                if others and not _says(series.description, channel):
-                    raise InputError(
-                        f"{path} is given as {channel}, but its series description says {others[0]}. Check the order "
-                        "of the sequences, or rename the folder."
-                    )
+            description = volume.descriptions.get(channel, "")
+            others = [name for name in names if name != channel and _says(description, name)]
+            if others and not _says(description, channel):
+                raise InputError(
+                    f"{path} is given as {channel}, but its series description says {others[0]}. Check the order "
+                    "of the sequences, rename the folder, or choose another series by select."
+                )
 
     def _compare(self, case: SequenceCase, volume: SequenceVolume) -> list[str]:
         """What is unlike training, as sentences."""

@@ -121,6 +121,7 @@ class NodulePlacement:
             back, up).
         output_dir: folder for everything written.
         weights: file that the sampler is loaded from.
+        select: words of the headers that choose where `dataset_dir` holds several images.
         patch: NIfTI of a patch that is placed in place of a generated one.
         malignancy: class of the generated nodule; None for a generator without classes.
         latent_seed: of the generated nodule; None takes the first one that `seed` draws.
@@ -138,6 +139,7 @@ class NodulePlacement:
         *,
         weights: str | Path,
         convention: str = "RAS",
+        select: str | None = None,
         patch: str | Path | None = None,
         malignancy: str | None = "malignant",
         latent_seed: int | None = None,
@@ -154,6 +156,7 @@ class NodulePlacement:
             raise SettingError(f"malignancy is {malignancy!r}; choose {' or '.join(BOTH)}, or null without classes.")
         self.load_sampler = load_sampler
         self.dataset_dir = Path(dataset_dir)
+        self.select = None if select is None else str(select)
         self.position = position_in_ras(position, convention)
         self.output_dir = Path(output_dir)
         self.viewer = viewer
@@ -162,6 +165,7 @@ class NodulePlacement:
         settings = {
             "position": list(position),
             "convention": convention.upper(),
+            "select": self.select,
             "patch": self.patch,
             "malignancy": malignancy,
             "latent_seed": latent_seed,
@@ -182,7 +186,7 @@ class NodulePlacement:
         names = ("placement.png", VIEWER, "report.html", "manifest.json")
         prepare_output(self.output_dir, made_by, names, [("placed", made_by)], writes=False)
         with self.manifest.timed("reading"):
-            volume = read_volume(self.dataset_dir, modality="CT")
+            volume = read_volume(self.dataset_dir, select=self.select, modality="CT")
             check_lung_ct(volume)
             index = check_inside(volume, self.position)
             nodule, spacing, origin = self._nodule()
