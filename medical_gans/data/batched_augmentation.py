@@ -99,9 +99,15 @@ def _affine_fits(step: RandAffined) -> bool:
     return whole and kinds == {"bilinear"} and beyond == {"zeros"}
 
 
+def _size(step: RandAffined) -> tuple[int, ...]:
+    size = step.rand_affine.spatial_size
+    assert isinstance(size, Sequence)  # see _affine_fits
+    return tuple(size)
+
+
 def _draw_affine(step: RandAffined, sizes: dict[str, tuple[int, ...]]) -> np.ndarray:
     """Output voxel to input voxel, both counted from the middle, ``(3, 3)``."""
-    size = tuple(step.rand_affine.spatial_size)
+    size = _size(step)
     sizes |= {key: (*sizes[key][:1], *size) for key in step.keys if key in sizes}
     step.randomize(None)
     step.rand_affine.randomize()
@@ -125,7 +131,7 @@ def _draw_affine(step: RandAffined, sizes: dict[str, tuple[int, ...]]) -> np.nda
 
 
 def _apply_affine(step: RandAffined, images: Tensor, drawn: Sequence[np.ndarray]) -> Tensor:
-    after = tuple(step.rand_affine.spatial_size)
+    after = _size(step)
     affine = torch.from_numpy(np.stack(drawn)).float()
     wide, narrow = torch.tensor(images.shape[2:], dtype=torch.float32), torch.tensor(after, dtype=torch.float32)
     turn = affine[:, :2, :2] * narrow[None, None] / wide[None, :, None]
@@ -144,7 +150,7 @@ def _draw_flip(step: RandFlipd, sizes: Mapping[str, tuple[int, ...]]) -> bool:
 
 def _apply_flip(step: RandFlipd, images: Tensor, drawn: Sequence[bool]) -> Tensor:
     flips = torch.tensor(drawn, device=images.device)[:, None, None, None]
-    return torch.where(flips, images.flip(2 + step.flipper.spatial_axis), images)
+    return torch.where(flips, images.flip(3 if step.flipper.spatial_axis else 2), images)
 
 
 def _draw_contrast(step: RandAdjustContrastd, sizes: Mapping[str, tuple[int, ...]]) -> float | None:
@@ -165,7 +171,7 @@ def _apply_contrast(step: RandAdjustContrastd, images: Tensor, drawn: Sequence[f
 
 def _draw_field(step: RandBiasFieldd, sizes: Mapping[str, tuple[int, ...]]) -> list[float] | None:
     step.randomize(None)
-    shown = [key for key in step.keys if key in sizes]
+    shown = [str(key) for key in step.keys if key in sizes]
     if not step._do_transform or not shown:
         return None
     step.rand_bias_field.randomize(img_size=sizes[shown[0]][1:])
