@@ -11,6 +11,7 @@ from medical_gans.checks.quality.measures import (
     slice_quantiles,
     tissue_figures,
     uncertainty_figures,
+    void_object,
 )
 
 
