@@ -1,4 +1,4 @@
-"""Data lists of the shift from FLAIR to T1 (docs/models/brain_lesion.md): people in folds, each T1 put where its FLAIR is.
+"""Data lists of the shift from FLAIR to T1 (docs/models/brain_lesion.md): folds of people, each T1 put where FLAIR is.
 
 The two sequences of a person were taken one after the other, and a third of the people of `wmh` moved by 12 to 34 mm
 between them: a lesion drawn on FLAIR then lies elsewhere on T1, by the headers. Here each T1 gets the rigid motion that

@@ -8,7 +8,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import MetaTensor
 from scipy import ndimage
 from scipy.ndimage import distance_transform_edt as distance
