@@ -17,7 +17,7 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from medical_gans.cli.paths import models_dir
+from medical_gans.cli.config_files import models_dir
 from medical_gans.inference.synthesis import DicomOutput, SliceSynthesis, load_generators
 from medical_gans.io import Volume, read_series
 

@@ -1,7 +1,8 @@
 """Adversarial workflows for medical images: MR to CT, lung nodules, brain lesions. Names are loaded on first use."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medical_gans.faces import face
 
 if TYPE_CHECKING:
     from medical_gans.io import Volume, read_volume, save_volume
@@ -31,12 +32,4 @@ __all__ = [
     "synthetic_ct",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = face(__name__, _HOME)

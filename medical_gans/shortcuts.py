@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medical_gans.cli.paths import models_dir
+from medical_gans.cli.config_files import models_dir
 from medical_gans.errors import SettingError
 from medical_gans.inference.lesions import LesionSegmentation, load_segmenter
 from medical_gans.inference.lesions.choice import weights_for

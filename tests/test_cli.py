@@ -13,8 +13,7 @@ import pytest
 from medical_gans.cli import command as cli
 from medical_gans.cli import config_files
 from medical_gans.cli.command_line import arguments, check_value
-from medical_gans.cli.plain_errors import user_message
-from medical_gans.errors import InputError, SettingError
+from medical_gans.errors import InputError, SettingError, user_message
 
 TRAIN = """\
 # Trains the generators.

@@ -19,7 +19,7 @@ from torch import nn
 
 from medical_gans.errors import InputError, OutputError, SettingError, UserError
 from medical_gans.inference.synthesis import CaseEvaluator, DicomOutput, SliceSynthesis
-from medical_gans.inference.synthesis.dicom_output import body_outline
+from medical_gans.inference.synthesis.one_case import body_outline
 from medical_gans.io import find_cases, read_volume
 from medical_gans.io.dicom.masks import read_dicom_structure
 from medical_gans.io.dicom.structure_set import structure_from_mask, write_structure_set

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from medical_gans.cli import paths
+from medical_gans.cli import config_files
 from medical_gans.errors import InputError, OutputError, UserError
 from medical_gans.evaluation import StoredSyntheticCt, TranslationEvaluation, synthetic_ct_source, translation
 from medical_gans.evaluation.figures import DEFINITIONS, bootstrap_interval, summarise, text_table
@@ -353,7 +353,7 @@ def test_an_mr_unlike_those_of_training_is_reported(dataset, tmp_path):
 def run_config(**settings):
     from monai.bundle import ConfigWorkflow
 
-    config = paths.configs_dir() / "mr_to_ct_evaluate.yaml"
+    config = config_files.configs_dir() / "mr_to_ct_evaluate.yaml"
     workflow = ConfigWorkflow(
         str(config),
         meta_file=str(config.with_name("metadata.json")),

@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from medical_gans.checks.fingerprint import Fingerprint
-from medical_gans.checks.fingerprint.measurement import QUANTILE_LEVELS, measure
-from medical_gans.checks.fingerprint.tolerance import Contrast, Spread
+from medical_gans.checks.fingerprint.measurement import QUANTILE_LEVELS, Contrast, Spread, measure
 from medical_gans.errors import InputError
 
 SPACING = (4.0, 4.0, 4.0)

@@ -27,6 +27,9 @@ def seconds_of(code: str) -> float:
         "from medical_gans.cli import main; main(['--help'])",
         "from medical_gans.cli import main; main(['mr_to_ct', 'train', '--help'])",
         "from medical_gans.cli import main; main(['mr_to_ct', 'train', '--no_such_setting', '1'])",
+        "from medical_gans.cli import main; main([])",
+        "from medical_gans.cli import main; main(['mr_to_ct', 'inference', '--dataset_dir', 'no/such/place'])",
+        "from medical_gans.cli import main; main(['check', '--help'])",
     ],
 )
 def test_answers_import_nothing_heavy(code):
@@ -41,3 +44,8 @@ def test_import_takes_less_than_a_third_of_a_second():
 
 def test_help_takes_less_than_a_second():
     assert seconds_of("from medical_gans.cli import main; main(['--help'])") < 1
+
+
+def test_a_mistyped_path_is_answered_within_a_second():
+    words = ["mr_to_ct", "inference", "--dataset_dir", "T1.nii"]
+    assert seconds_of(f"from medical_gans.cli import main; main({words})") < 1

@@ -12,7 +12,7 @@ from medical_gans.cli import command as cli
 from medical_gans.errors import InputError
 from medical_gans.io import Volume, aligned_to, read_label_map, save_volume
 from medical_gans.io.tables import read_table
-from medical_gans.transforms.modality import with_background_at_zero
+from medical_gans.transforms.reading import with_background_at_zero
 
 AFFINE = np.array([[2.0, 0, 0, -30], [0, 2.5, 0, 12], [0, 0, 3, -7], [0, 0, 0, 1]])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medical_gans.cli import paths
+from medical_gans.cli import config_files
 from medical_gans.errors import InputError
 
 
@@ -11,18 +11,18 @@ def test_the_bundle_root_is_found_in_either_layout(tmp_path, monkeypatch, root):
     package = tmp_path / "medical_gans"
     (tmp_path / root / "configs").mkdir(parents=True)
     (tmp_path / root / "configs" / "metadata.json").touch()
-    monkeypatch.setattr(paths, "PACKAGE", package)
-    assert paths.bundle_root() == tmp_path / root
-    assert paths.configs_dir() == tmp_path / root / "configs"
-    assert paths.models_dir() == tmp_path / root / "models"
+    monkeypatch.setattr(config_files, "PACKAGE", package)
+    assert config_files.bundle_root() == tmp_path / root
+    assert config_files.configs_dir() == tmp_path / root / "configs"
+    assert config_files.models_dir() == tmp_path / root / "models"
 
 
 def test_a_package_without_configs_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "medical_gans")
+    monkeypatch.setattr(config_files, "PACKAGE", tmp_path / "medical_gans")
     with pytest.raises(InputError, match="install the package again"):
-        paths.bundle_root()
+        config_files.bundle_root()
 
 
 def test_this_installation_has_its_configs():
-    assert (paths.configs_dir() / "logging.conf").is_file()
-    assert paths.models_dir().is_dir()
+    assert (config_files.configs_dir() / "logging.conf").is_file()
+    assert config_files.models_dir().is_dir()

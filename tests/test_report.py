@@ -29,8 +29,8 @@ from medical_gans.report import (
     write_failed_case,
     write_page,
 )
+from medical_gans.report.page import publishable, without_folders
 from medical_gans.report.pictures import HISTOGRAM_EDGES, difference, hounsfield_shares, panels
-from medical_gans.report.redaction import publishable, without_folders
 from medical_gans.report.views import (
     AXIAL,
     BONE,
@@ -364,7 +364,7 @@ def test_no_person_account_or_machine_is_named(tmp_path: Path, monkeypatch: pyte
     manifest.write(folder)
     write_page(folder, "Run", settings=settings)
     written = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(written) == 4 + 2 + 2 + 2
+    assert len(written) == 5 + 2 + 2 + 2
     for path in written:
         content = path.read_bytes()
         assert not [name for name in planted if name.encode() in content], path

@@ -10,7 +10,7 @@ import yaml
 from scipy import ndimage
 from torch import nn
 
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir
 from medical_gans.data.slices import prepare_volume
 from medical_gans.inference.synthesis import SliceSynthesis, translation_preprocessing
 from medical_gans.io import Case, read_volume

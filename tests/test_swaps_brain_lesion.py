@@ -11,8 +11,7 @@ from monai.bundle import ConfigWorkflow
 from monai.inferers import SimpleInferer
 
 from medical_gans.cli.command import main
-from medical_gans.cli.config_files import read_config
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir, read_config
 from medical_gans.io import save_volume
 from medical_gans.transforms import RandPaintRegionsd
 from medical_gans.weights import load_network

@@ -10,8 +10,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from medical_gans.cli.command import main
-from medical_gans.cli.config_files import read_config
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir, read_config
 from medical_gans.io.nodules import read_patch
 from medical_gans.weights import load_network
 

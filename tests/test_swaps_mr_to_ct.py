@@ -11,7 +11,7 @@ import yaml
 from monai.bundle import ConfigWorkflow
 
 from medical_gans.cli.command import main
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir
 from medical_gans.weights import load_network
 
 

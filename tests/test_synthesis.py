@@ -13,7 +13,8 @@ from torch import nn
 from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.inference.synthesis import generators as generators_module
-from medical_gans.inference.synthesis.generators import Generators, NarrowConvolution
+from medical_gans.inference.synthesis.cpu_layers import NarrowConvolution
+from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.io import Volume
 from medical_gans.networks import ResnetGenerator
 from medical_gans.transforms import HOUNSFIELD_KNOTS, MR_CEILING

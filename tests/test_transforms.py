@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir
 from medical_gans.transforms import (
     HOUNSFIELD_KNOTS,
     MR_CEILING,

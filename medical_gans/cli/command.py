@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import json
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +23,12 @@ from typing import Any
 
 from medical_gans import __version__
 from medical_gans.cli import config_files
-from medical_gans.cli.command_line import arguments, check_value, command_help, general_help, stage_help
-from medical_gans.cli.paths import configs_dir
-from medical_gans.cli.plain_errors import show_plainly, user_message
+from medical_gans.cli.command_line import arguments, check_value, command_help, first_steps, general_help, stage_help
+from medical_gans.cli.config_files import configs_dir
+from medical_gans.cli.installation import check_installation
+from medical_gans.cli.later_imports import imported_later
 from medical_gans.cli.settings import SEPARATOR, TRACKING_SETTINGS, has_id, imported_names, nearest, setting_ids, shown
-from medical_gans.errors import InputError, SettingError
+from medical_gans.errors import InputError, SettingError, show_plainly, user_message
 
 PHANTOM_SETTINGS = [
     config_files.Setting("output_dir", None, "new or empty folder for the data set"),
@@ -40,6 +43,10 @@ PHANTOM_SETTINGS = [
 ]
 
 
+CHECK_ABOUT = "Says what is installed, what is missing and the command that brings it, and tries each workflow."
+CHECK_SETTINGS = [config_files.Setting("smoke", True, "try each workflow on a small phantom; false only looks")]
+
+_FIRST_LOOK = ("report.html", "study.html", "losses.png")
 _READ = frozenset({"patch", "generated", "lookup_pairs"})  # weights are not always read
 _WRITTEN = frozenset({"output_dir", "cache_dir", "tracking_uri"})
 
@@ -53,6 +60,7 @@ class Run:
     overlays: list[Path] = field(default_factory=list)
     overrides: dict[str, Any] = field(default_factory=dict)
     tracking: str | None = None
+    quiet: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,15 +97,19 @@ def _action(words: list[str]) -> Callable[[], None]:
     names = [word for word in words[:2] if not word.startswith("-")]
     stages = config_files.stages()
     if not names:
-        return partial(print, general_help(stages))
+        return partial(print, general_help(stages) if words else first_steps())
     workflow = names[0]
+    if workflow == "check":
+        if wants_help:
+            return partial(print, command_help("medical-gans check", CHECK_ABOUT, CHECK_SETTINGS))
+        return partial(check_installation, **_values("check", CHECK_SETTINGS, words[1:]))
     if workflow == "phantom":
         about = "Writes patients with known truth."
         if wants_help:
             return partial(print, command_help("medical-gans phantom", about, PHANTOM_SETTINGS))
         return partial(_write_phantom, _phantom_settings(words[1:]))
     if workflow not in stages:
-        known = [*stages, "phantom"]
+        known = [*stages, "phantom", "check"]
         near = nearest(workflow, known)
         raise SettingError(f"unknown workflow '{workflow}'{near}; there are {', '.join(known)}.")
     files = stages[workflow]
@@ -127,11 +139,13 @@ def plan_run(stage: str, config: Path, words: Sequence[str]) -> Run:
             run.overlays += [_overlay(part) for part in _required_text(name, text).split(",")]
         elif name == "tracking":
             run.tracking = _tracking(_required_text(name, text))
+        elif name == "quiet":
+            run.quiet = check_value(name, text, False)
     contents = [_nested(config_files.read_config(path)) for path in (config, *run.overlays)]
     known = [name for content in contents for name in setting_ids(content)]
     usable = {*known, *(name for content in contents for name in imported_names(content))}
     for name, text in given:
-        if name in ("config_file", "tracking"):
+        if name in ("config_file", "tracking", "quiet"):
             continue
         if run.tracking and name in TRACKING_SETTINGS:
             run.overrides[name] = check_value(name, text, None, usable)
@@ -179,7 +193,11 @@ def _text_of(expression: str) -> str:
 
 
 def _run(run: Run) -> None:
-    from monai.bundle import ConfigWorkflow
+    begin = time.time()
+    if run.quiet:
+        os.environ["TQDM_DISABLE"] = "1"  # before tqdm is imported
+    with imported_later():
+        from monai.bundle import ConfigWorkflow
 
     logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it announces the logging config
     folder = run.config.parent
@@ -191,17 +209,62 @@ def _run(run: Run) -> None:
         tracking=run.tracking,
         **run.overrides,
     )
+    if run.quiet:
+        logging.getLogger().setLevel(logging.WARNING)
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+    config: Any = workflow.parser.config
+    if os.environ.get("RANK", "0") == "0" and "output_dir" in config:
+        say_where(workflow.parser.get_parsed_content("output_dir"), begin)
+
+
+def say_where(folder: str | Path, begin: float) -> None:
+    """The last line of a run: how long it took, how its cases went, and where to look, as an address to click.
+
+    Args:
+        folder: of its results.
+        begin: of the run, in s since the epoch.
+    """
+    place = Path(folder)
+    if not place.exists():
+        return
+    pages = [place / name for name in _FIRST_LOOK if (place / name).is_file()]
+    look = next((page for page in pages if page.stat().st_mtime >= begin - 1), place)
+    minutes, seconds = divmod(round(time.time() - begin), 60)
+    took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    print(f"Done in {took}{_outcomes(place)}: {look.resolve().as_uri()}", flush=True)
+
+
+def _outcomes(folder: Path) -> str:
+    """How many cases the page of a run shows, and how many of them have warnings or failed."""
+    states = [_status(record) for record in (folder / "report").glob("*/case.json")]
+    if not states:
+        return ""
+    counts = {"warning": "with warnings", "failed": "failed"}
+    several = [f"{states.count(state)} {words}" for state, words in counts.items() if state in states]
+    return ", " + ", ".join([f"{len(states)} case{'s' * (len(states) > 1)}", *several])
+
+
+def _status(record: Path) -> str:
+    try:
+        return str(json.loads(record.read_text(encoding="utf-8")).get("status"))
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _values(command: str, settings: Sequence[config_files.Setting], words: Sequence[str]) -> dict[str, Any]:
+    """Settings of a command that has no config."""
+    values = {setting.name: setting.default for setting in settings}
+    for name, text in arguments(words):
+        if name not in values:
+            raise SettingError(f"unknown setting '{name}' of {command}{nearest(name, values)}.")
+        values[name] = check_value(name, text, values[name])
+    return values
 
 
 def _phantom_settings(words: Sequence[str]) -> dict[str, Any]:
-    values = {setting.name: setting.default for setting in PHANTOM_SETTINGS}
-    for name, text in arguments(words):
-        if name not in values:
-            raise SettingError(f"unknown setting '{name}' of phantom{nearest(name, values)}.")
-        values[name] = check_value(name, text, values[name])
+    values = _values("phantom", PHANTOM_SETTINGS, words)
     if values["output_dir"] is None:
         raise SettingError("phantom needs a folder to write to: --output_dir FOLDER.")
     return values

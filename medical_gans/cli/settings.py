@@ -22,10 +22,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medical_gans.cli.config_files import read_config
-from medical_gans.cli.paths import configs_dir
-from medical_gans.cli.plain_errors import replace_tracebacks_by_messages
-from medical_gans.errors import SettingError
+from medical_gans.cli.config_files import configs_dir, read_config
+from medical_gans.errors import SettingError, replace_tracebacks_by_messages
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser

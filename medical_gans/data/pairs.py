@@ -9,7 +9,7 @@ import numpy as np
 from medical_gans.errors import InputError
 from medical_gans.io import Case, Volume, aligned_to, read_mask, read_volume
 from medical_gans.transforms import body_mask
-from medical_gans.transforms.modality import checked_ct, checked_mr
+from medical_gans.transforms.reading import checked_ct, checked_mr
 
 
 @dataclass(frozen=True, eq=False)

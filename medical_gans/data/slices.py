@@ -24,12 +24,11 @@ from tqdm import tqdm
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, TrainingCases, Volume, read_mask, read_volume
-from medical_gans.io.grid import corners, largest_distance
+from medical_gans.io.formats import corners, largest_distance
 from medical_gans.io.writing import whole_file
 from medical_gans.transforms import body_mask, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, SlicePlane, ToGridd, WholeBody, grid_of, slices_at
-from medical_gans.transforms.modality import checked_ct, checked_mr
-from medical_gans.transforms.reading import on_its_grid, preprocessed
+from medical_gans.transforms.reading import checked_ct, checked_mr, on_its_grid, preprocessed
 
 _ONE_GRID = 0.2  # of a voxel of training, that MR and CT of a pair may be apart
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from medical_gans.evaluation.lesion_methods import TESTING_ONLY, shown_file
 from medical_gans.evaluation.lesion_pictures import dice_of_patients, feature_spaces
 from medical_gans.io.writing import whole_file
 from medical_gans.report import Manifest, Table, write_results_page
-from medical_gans.report.redaction import publishable
+from medical_gans.report.page import publishable
 
 PICTURES = "pictures"
 ALL = "all patients"

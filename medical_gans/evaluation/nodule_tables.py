@@ -12,7 +12,7 @@ from medical_gans.evaluation.nodule_figures import DEFINITIONS, FLOOR, Figures
 from medical_gans.evaluation.nodule_usefulness import REAL, Usefulness
 from medical_gans.io.writing import whole_file
 from medical_gans.report import Table
-from medical_gans.report.redaction import publishable
+from medical_gans.report.page import publishable
 
 TITLES = {
     "frechet": "Frechet",

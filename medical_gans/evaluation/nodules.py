@@ -62,7 +62,8 @@ class NoduleEvaluation:
         extractor_size: pixels that it wants.
         extractor_range: values that it wants.
         window: HU of black and white.
-        split_fractions, split_seed: as in training.
+        split_fractions: as in training.
+        split_seed: as in training.
         k: neighbours that make a manifold.
         repeats: random halves of the test patients.
         trainings: of each classifier; 0 leaves usefulness out.

@@ -9,7 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch.distributed as distributed
+from scipy import ndimage
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -32,14 +34,16 @@ from medical_gans.io import Case
 from medical_gans.io.ownership import Origin, source
 from medical_gans.io.writing import prepare_output
 from medical_gans.metrics import synthetic_ct_metrics
-from medical_gans.report import Manifest, input_hashes, skip_case, write_case_report, write_page
+from medical_gans.report import Manifest, Place, input_hashes, skip_case, write_case_report, write_page
 from medical_gans.report.cases import CASES_FOLDER, forget_cases
 from medical_gans.report.manifest import sha256
+from medical_gans.report.viewer import in_mm
 
 _STAGE = "evaluate"
 _RUN = f"mr_to_ct {_STAGE}"
 _LONGEST_WAIT = timedelta(days=7)  # of a process that is done for the others
 _NAMED_FAILURES = 5
+_NEIGHBOURS = 5  # voxels over which a difference is averaged, so that one of noise is not the worst
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class TranslationEvaluation:
         dataset_dir: data set that the cases were found in.
         device: where the generators are, for the manifest.
         seed: of the bootstrap.
+        viewer: write ``report/<case>/viewer.html`` too, the volumes as a page that can be scrolled.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class TranslationEvaluation:
         dataset_dir: str | Path | Sequence[str | Path] = ".",
         device: Any = "cpu",
         seed: int = 0,
+        viewer: bool = True,
     ) -> None:
         self.cases = list(cases)
         self.source = source
@@ -79,6 +85,7 @@ class TranslationEvaluation:
         self.lookup_pairs = lookup_pairs
         self.root = dataset_dir if isinstance(dataset_dir, str | Path) else "."
         self.seed = seed
+        self.viewer = viewer
         settings = {"dataset_dir": dataset_dir, "lookup_pairs": lookup_pairs, **source.settings}
         self.manifest = Manifest("mr_to_ct", _STAGE, settings=settings, seed=seed, device=str(device))
         self.manifest.passed_over = getattr(cases, "passed_over", {})
@@ -164,6 +171,8 @@ class TranslationEvaluation:
             warnings=warnings,
             inputs=input_hashes(*files, dataset_dir=self.root),
             seconds={"read": read - begin, "synthesis": made - read, "figures": judged - made},
+            places=_worst_place(synthetic_ct, pair.ct.array, pair.mask, pair.mr.affine) if self.viewer else (),
+            viewer=self.viewer,
             origin=self._origin(case),
         )
         return figures
@@ -202,6 +211,18 @@ class TranslationEvaluation:
             count = f"{len(rows)} patient{'s' * (len(rows) != 1)}"
             print(f"Mean over {count}, inside the mask", text_table(summary), *self.manifest.warnings, sep="\n")
         logger.info("Results are in %s; begin with its report.html.", self.output_dir)
+
+
+def _worst_place(synthetic_ct: np.ndarray, reference: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> list[Place]:
+    """Where the synthetic CT is farthest off over a few voxels inside the mask."""
+    inside = mask > 0
+    if not inside.any():
+        return []
+    error = np.where(inside, np.abs(synthetic_ct.astype(np.float32) - reference), np.float32(0))
+    error = ndimage.uniform_filter(error, _NEIGHBOURS)
+    where = np.unravel_index(int(error.argmax()), error.shape)
+    label = f"largest difference ({error[where]:.0f} HU over {_NEIGHBOURS} voxels each way)"
+    return [Place(label, in_mm(affine, [float(index) for index in where]))]
 
 
 def _place_in_group() -> tuple[int, int, Any]:

@@ -1,7 +1,12 @@
-"""A cohort done case by case: every case once, whole or not at all, and shown on one page."""
+"""A cohort done case by case: every case once, whole or not at all, and shown on one page.
+
+What a result is made of, the objects of the config included, is kept in plain values: a case is done again when a
+transform changes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -12,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as distributed
 from ignite.engine import Engine
@@ -24,6 +30,44 @@ from medical_gans.errors import InputError, UserError
 from medical_gans.io.ownership import RECORD, Origin, Source, read_record
 from medical_gans.io.writing import prepare_output
 from medical_gans.report import CASES_FOLDER, Manifest, skip_case, write_page
+
+_UNIMPORTANT = {"sw_batch_size", "sw_device", "device", "progress"}  # the result does not depend on them
+
+
+def recipe(value: Any, seen: tuple[int, ...] = ()) -> Any:
+    """Class and public attributes of an object, and of those that it holds, for JSON.
+
+    What only says where and how fast to compute is left out.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return [list(value.shape), hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
+    if isinstance(value, Path):
+        return value.name
+    if id(value) in seen:
+        return "..."
+    seen = (*seen, id(value))
+    if isinstance(value, Mapping):
+        return {str(key): recipe(entry, seen) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [recipe(entry, seen) for entry in value]
+    if isinstance(value, type) or not hasattr(value, "__dict__"):
+        return _name(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return _name(value)
+    public = {name: one for name, one in vars(value).items() if not name.startswith("_") and name not in _UNIMPORTANT}
+    return {"class": _name(type(value)), **{name: recipe(one, seen) for name, one in sorted(public.items())}}
+
+
+def _name(value: Any) -> str:
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
 
 Progress = Callable[[int, int], None]
 """Called with the parts done so far and the number of all parts."""

@@ -1,7 +1,8 @@
 """Files in, files out. The names below are loaded on first use: `import medical_gans.io` costs nothing."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medical_gans.faces import face
 
 if TYPE_CHECKING:
     from medical_gans.io.cases import Case, TrainingCases, find_cases, find_training_cases
@@ -25,21 +26,31 @@ if TYPE_CHECKING:
     )
     from medical_gans.io.writing import check_writable, whole_file, whole_folder
 
-_MODULES = {
-    "cases": ("Case", "TrainingCases", "find_cases", "find_training_cases"),
-    "dicom.series": ("SeriesSummary", "list_series", "read_series"),
-    "nodules": (
-        "CLASSES",
-        "NodulePatches",
-        "read_lung_patches",
-        "read_nodules",
-        "require_classes",
-        "split_by_patient",
-    ),
-    "volumes": ("Volume", "aligned_to", "check_same_grid", "read_label_map", "read_mask", "read_volume", "save_volume"),
-    "writing": ("check_writable", "whole_file", "whole_folder"),
+_HOME = {
+    "CLASSES": "nodules",
+    "Case": "cases",
+    "NodulePatches": "nodules",
+    "SeriesSummary": "dicom.series",
+    "TrainingCases": "cases",
+    "Volume": "volumes",
+    "aligned_to": "volumes",
+    "check_same_grid": "volumes",
+    "check_writable": "writing",
+    "find_cases": "cases",
+    "find_training_cases": "cases",
+    "list_series": "dicom.series",
+    "read_label_map": "volumes",
+    "read_lung_patches": "nodules",
+    "read_mask": "volumes",
+    "read_nodules": "nodules",
+    "read_series": "dicom.series",
+    "read_volume": "volumes",
+    "require_classes": "nodules",
+    "save_volume": "volumes",
+    "split_by_patient": "nodules",
+    "whole_file": "writing",
+    "whole_folder": "writing",
 }
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "CLASSES",
@@ -67,12 +78,4 @@ __all__ = [
     "whole_folder",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = face(__name__, _HOME)

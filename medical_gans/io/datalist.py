@@ -8,25 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from medical_gans.errors import InputError
-from medical_gans.io.layouts import ROLES, Located, parts_of
+from medical_gans.io.layouts import GONE, ROLES, Located, parts_of
 
 SECTIONS = ("training", "validation", "testing", "inference")
 _KEYS = (*ROLES, "name", "patient")
 _EXAMPLE = '{"training": [{"mr": "a/mr.nii.gz", "ct": "a/ct.nii.gz"}], "validation": [...]}'
 
 
-def read_datalist(path: Path, role: str = "mr") -> list[Located]:
+def read_datalist(path: Path, role: str = "mr", passed: dict[Path, str] | None = None) -> list[Located]:
     """The cases of a data list.
 
     A section is a list of entries, `{"mr": ..., "ct": ..., "mask": ..., "name": ..., "patient": ...}`
     or a plain path, which counts as `role`; or unpaired, `{"mr": [paths], "ct": [paths]}`. A file that
     is one plain list is the section `inference`. Sections: training, validation, testing, inference.
 
+    Args:
+        path: JSON file.
+        role: of plain paths.
+        passed: gets links to what is not there, with the reason; None refuses them like other missing images.
+
     Raises:
         InputError: no JSON, no known section, an unknown key, or an image that does not exist.
     """
     sections = read_sections(path, "readable JSON data list", _EXAMPLE)
     cases = [case for section, content in sections.items() for case in _section(path, section, content, role)]
+    if passed is not None:
+        for case in cases:
+            gone = [name for name, image in case.images.items() if image.is_symlink() and not image.exists()]
+            passed.update({case.images.pop(name): GONE for name in gone})
+        cases = [case for case in cases if case.images]
     missing = [str(image) for case in cases for image in case.images.values() if not image.exists()]
     if missing:
         raise InputError(
@@ -66,6 +76,10 @@ def _section(path: Path, section: str, content: Any, role: str) -> Iterable[Loca
     for entry in content:
         entry = {role: entry} if isinstance(entry, str) else entry
         _check_keys(path, section, entry, _KEYS)
+        if odd := [name for name in ROLES if not isinstance(entry.get(name) or "", str)]:
+            raise InputError(
+                f"{path}: {odd[0]} in section {section} is {entry[odd[0]]!r}; a path is needed. {_EXAMPLE}"
+            )
         images = {name: path.parent / entry[name] for name in ROLES if entry.get(name)}
         if not images.keys() & {"mr", "ct"}:
             raise InputError(f"{path}: an entry of section {section} has neither mr nor ct. Needed: {_EXAMPLE}")

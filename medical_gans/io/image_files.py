@@ -1,4 +1,4 @@
-"""MetaImage and NRRD through ITK, FreeSurfer's .mgz through nibabel: as a Volume, or a sentence that says why not.
+"""MetaImage and NRRD through ITK, .mgz and ANALYZE through nibabel: as a Volume, or a sentence that says why not.
 
 ITK fills in what a header leaves out without a word; what it would fill in is looked up in the header first.
 """
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medical_gans.errors import InputError
-from medical_gans.io.grid import Affine, check_spacing, lps_to_ras, volume_of_several
-from medical_gans.io.stored_values import check_scaled, real_values
+from medical_gans.io.formats import Affine, check_scaled, check_spacing, lps_to_ras, real_values, volume_of_several
 from medical_gans.io.volumes import Volume, damaged_image
 
 if TYPE_CHECKING:
@@ -86,6 +85,53 @@ def read_mgh(path: Path, select: str | None = None) -> Volume:
     stored = np.asfortranarray(stored).astype(stored.dtype.newbyteorder("="), copy=False)
     check_scaled(stored, 1.0, 0.0, path)
     return Volume(real_values(stored), np.asarray(image.affine, dtype=np.float64), path)
+
+
+def read_analyze(path: Path, select: str | None = None) -> Volume:
+    """Read the .hdr of an ANALYZE 7.5 image with its .img: the format does not say how it lies, but by a code.
+
+    Code 0 (transverse, unflipped) counts from the right, the back and the foot; SPM keeps an affine in a .mat beside.
+
+    Raises:
+        InputError: it is damaged, its voxels are missing, it is stored in another order, or is not one 3D volume.
+    """
+    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    stem = path.name[: path.name.lower().rindex(".hdr")]
+    voxels = next((one for end in (".img", ".img.gz", ".IMG") if (one := path.with_name(stem + end)).is_file()), None)
+    if voxels is None:
+        raise InputError(f"{path} is a header whose voxels are missing: {stem}.img is not beside it. Copy both files.")
+    has_affine = path.with_name(f"{stem}.mat").is_file()
+    try:
+        image = nib.Spm2AnalyzeImage.from_filename(voxels)
+        header = image.header
+        if (order := int(header["orient"].item()[0]) if header["orient"].item() else 0) and not has_affine:
+            raise InputError(
+                f"{path} is an ANALYZE image that is not stored from right to left, back to front, foot to head (its "
+                f"orient is {order}), and programs do not agree on what that means. Convert it to NIfTI."
+            )
+        check_spacing(header["pixdim"][1:4], path)
+        shape, volume = volume_of_several(tuple(int(length) for length in header.get_data_shape()), path, select)
+        if header.get_data_dtype().kind not in "iuf":
+            raise InputError(f"{path} holds colour or complex values; one real value per voxel is needed.")
+        stored = np.asarray(image.dataobj).reshape(shape, order="F")[..., volume]
+    except (InputError, PermissionError):
+        raise
+    except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, *_MALFORMED) as error:
+        raise damaged_image(path) from error
+    stored = np.asfortranarray(stored).astype(stored.dtype.newbyteorder("="), copy=False)
+    check_scaled(stored, 1.0, 0.0, path)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if has_affine:
+        said = (f"An ANALYZE image does not say how it lies; {stem}.mat of SPM does.",)
+        return Volume(real_values(stored), affine, path, repairs=said)
+    said = (
+        "An ANALYZE image does not say how it lies: it was taken to count from the right, the back and the foot, as "
+        "the format describes it; programs that take it otherwise see it mirrored.",
+    )
+    return Volume(real_values(stored), affine, path, doubts=said)
 
 
 def _itk_affine(image: sitk.Image) -> Affine:

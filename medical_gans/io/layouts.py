@@ -278,8 +278,10 @@ class _Survey:
     def _not_mr(self, folder: Path) -> str:
         """Why a DICOM folder is no MR, where one is looked for."""
         first = next(self._leaves(folder), None)
-        modality = dicom_facts(self._first_image(first))[2] if first else ""
-        return f"DICOM of modality {modality}" if self.role == "mr" and modality not in ("MR", "") else ""
+        kind = dicom_facts(self._first_image(first))[2] if first else ""
+        if self.role != "mr" or kind in ("MR", ""):
+            return ""
+        return f"DICOM of modality {kind}" if len(kind) == 2 else f"DICOM of kind {kind}"
 
     def _is_dicom_image(self, folder: Path) -> bool:
         """Whether a folder is one DICOM source: images in it, or in one folder below, or of one study deeper."""

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medical_gans.errors import InputError
-from medical_gans.io.case_names import file_name
-from medical_gans.io.cases import Cases, by_name, tell, there
+from medical_gans.io.cases import Cases, by_name, file_name, tell, there
 from medical_gans.io.datalist import read_sections
 from medical_gans.io.formats import (
     holds_dicom_images,

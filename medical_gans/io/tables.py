@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from medical_gans.errors import InputError
 
 _SEPARATORS = (",", ";", "\t", "|")
+_FOR_EXCEL = re.compile(r"\A[^\S\r\n]*\"?sep=.\"?(?=[\r\n])")  # a line that names the separator
 _ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -134,6 +136,7 @@ def _text(table: Path) -> str:
     if b"\0" in content and encoding != "utf-16":
         raise InputError(f"{table} cannot be read as CSV: it is no text. Save it as comma-separated text.")
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")  # of a spreadsheet; names of columns are ASCII
+        text = content.decode("cp1252", errors="replace")  # of a spreadsheet; names of columns are ASCII
+    return _FOR_EXCEL.sub("", text)

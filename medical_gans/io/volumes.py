@@ -15,9 +15,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from medical_gans.errors import InputError
-from medical_gans.io.formats import IMAGE_SUFFIXES, image_suffix, may_hold_dicom
-from medical_gans.io.grid import Affine, by, check_affine, corners, largest_distance
-from medical_gans.io.stored_values import KEPT_TYPES, check_finite, integer_type, without_missing
+from medical_gans.io.formats import (
+    IMAGE_SUFFIXES,
+    KEPT_TYPES,
+    Affine,
+    by,
+    check_affine,
+    check_finite,
+    corners,
+    image_suffix,
+    integer_type,
+    largest_distance,
+    may_hold_dicom,
+    without_missing,
+)
 from medical_gans.io.writing import whole_file
 
 if TYPE_CHECKING:

@@ -130,7 +130,7 @@ class BoneGenerator(nn.Module):
         return _along_curve(self.hounsfield_corners, self.unit_corners, hounsfield + probability * change)
 
 
-class _Block(nn.Module):
+class PreActivationBlock(nn.Module):
     """Two 3-wide convolutions and a shortcut, activations first (He et al. 2016b)."""
 
     def __init__(self, conv: type[nn.Module], width: int) -> None:
@@ -143,7 +143,7 @@ class _Block(nn.Module):
 
 
 def _blocks(conv: type[nn.Module], width: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*[_Block(conv, width) for _ in range(count)])
+    return nn.Sequential(*[PreActivationBlock(conv, width) for _ in range(count)])
 
 
 def _along_curve(places: list[float], heights: list[float], values: Tensor) -> Tensor:

@@ -6,17 +6,20 @@ from medical_gans.report.cases import (
     skip_case,
     write_case_report,
     write_failed_case,
+    write_page,
     write_record,
 )
 from medical_gans.report.manifest import Manifest, input_hashes
-from medical_gans.report.page import write_page
 from medical_gans.report.results import Table, write_results_page
 from medical_gans.report.training import loss_curves, training_sheet
+from medical_gans.report.viewer import Place, ViewedImage, write_viewer
 
 __all__ = [
     "CASES_FOLDER",
     "Manifest",
+    "Place",
     "Table",
+    "ViewedImage",
     "case_records",
     "input_hashes",
     "loss_curves",
@@ -27,4 +30,5 @@ __all__ = [
     "write_page",
     "write_record",
     "write_results_page",
+    "write_viewer",
 ]

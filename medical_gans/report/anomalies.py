@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from medical_gans.metrics.roc import Auc
+from medical_gans.report.pictures import DIFFERENCE_COLOURS, FAINT, SERIES_COLOURS, Sheet
 from medical_gans.report.results import Table, write_results_page
-from medical_gans.report.sheet import DIFFERENCE_COLOURS, FAINT, SERIES_COLOURS, Sheet
 
 DIFFERENCE_HU = 700.0
 _TILE, _GAP, _COLUMNS = 96, 4, 12

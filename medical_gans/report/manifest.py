@@ -18,8 +18,7 @@ from medical_gans import __version__
 from medical_gans.io.ownership import sha256
 from medical_gans.io.writing import whole_file
 from medical_gans.report.cases import case_records
-from medical_gans.report.frame import RESEARCH_USE
-from medical_gans.report.redaction import publishable, without_folders
+from medical_gans.report.page import RESEARCH_USE, publishable, without_folders
 
 _PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "highdicom")
 

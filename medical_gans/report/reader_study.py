@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from medical_gans.report.pictures import FAINT, INK, SERIES_COLOURS, Sheet
 from medical_gans.report.results import Table, write_results_page
-from medical_gans.report.sheet import FAINT, INK, SERIES_COLOURS, Sheet
 
 
 class Estimate(Protocol):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from medical_gans.report.frame import html_sentences, html_settings, html_table, write_framed
+from medical_gans.report.page import html_sentences, html_settings, html_table, write_framed
 
 _INTERVAL = re.compile(r"(.+?) \((.+ to .+)\)")
 
@@ -42,6 +42,7 @@ def write_results_page(
     warnings: Sequence[str] = (),
     definitions: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
+    viewer: str | None = None,
 ) -> Path:
     """Write the page.
 
@@ -53,11 +54,14 @@ def write_results_page(
         warnings: of the run, as sentences.
         definitions: of the figures.
         settings: of the run, shown at the end.
+        viewer: page beside this one on which the volumes can be scrolled.
 
     Raises:
         OutputError: it cannot be written.
     """
     parts = [f"<p>{escape(sentence)}</p>" for sentence in sentences]
+    if viewer is not None:
+        parts.append(f'<p><a href="{quote(viewer)}">Scroll through the volumes</a></p>')
     parts.append(html_sentences(warnings))
     parts += [_table(one) if isinstance(one, Table) else _picture(*one) for one in sections]
     if definitions:

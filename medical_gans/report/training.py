@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medical_gans.report.sheet import SERIES_COLOURS, Sheet, spoken
+from medical_gans.report.pictures import SERIES_COLOURS, Sheet, spoken
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -51,13 +51,17 @@ class Alarms:
         discriminators: names in `losses` of the discriminators' own losses. Where `losses` also has
             ``<name>_accuracy`` (share of real and fake judged right, 0 to 1) that is taken into account.
             Leave empty for critics, whose loss has no floor.
-        non_finite, collapse, identity, discriminator_won: switch each alarm.
+        non_finite: switches the alarm for losses that are no numbers.
+        collapse: switches that for generators whose images are all alike.
+        identity: switches that for translators that copy their input.
+        discriminator_won: switches that for discriminators that are never wrong.
         every: iterations between two checks of images and discriminators; losses are looked at always.
         patience: consecutive bad checks before an alarm. The default waits 1000 iterations.
         collapse_ratio: a generator collapsed when its spread is below this share of that of real images.
-        identity_correlation, identity_difference: a translator copies its input when the correlation is
-            above and the mean absolute difference, as a share of the range [-1, 1], is below.
-        won_accuracy, won_loss: a discriminator won when accuracy is above and mean loss is below.
+        identity_correlation: a translator copies its input when the correlation is above this, and
+        identity_difference: the mean absolute difference, as a share of the range [-1, 1], is below this.
+        won_accuracy: a discriminator won when its accuracy is above this, and
+        won_loss: its mean loss is below this.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """What happens to images between a file and a network, as YAML names it. What needs MONAI is loaded on first use."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from medical_gans.faces import face
 from medical_gans.transforms.intensity import (
     AIR_HU,
     HOUNSFIELD_KNOTS,
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from medical_gans.transforms.brain import FindBraind
     from medical_gans.transforms.contrast import RandConvolutionContrastd, RandPaintRegionsd
     from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
-    from medical_gans.transforms.encoding import DenoiseHounsfieldd, EncodeHounsfieldd, NormaliseMRd
     from medical_gans.transforms.grid import ToGridd, resize_in_plane
+    from medical_gans.transforms.intensity import DenoiseHounsfieldd, EncodeHounsfieldd, NormaliseMRd
     from medical_gans.transforms.painting import Painter
     from medical_gans.transforms.random_fields import RandomFields, Window
     from medical_gans.transforms.reading import ReadImaged
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CtTissues": "tissues",
-    "DenoiseHounsfieldd": "encoding",
+    "DenoiseHounsfieldd": "intensity",
     "DifferentiableAugmentation": "discriminator_augmentation",
-    "EncodeHounsfieldd": "encoding",
+    "EncodeHounsfieldd": "intensity",
     "FindBraind": "brain",
     "FindForegroundd": "sequences",
     "NormaliseForegroundd": "sequences",
-    "NormaliseMRd": "encoding",
+    "NormaliseMRd": "intensity",
     "Painter": "painting",
     "RandomFields": "random_fields",
     "RandConvolutionContrastd": "contrast",
@@ -100,8 +100,4 @@ __all__ = [
     "window_to_unit",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__ = face(__name__, _HOME)

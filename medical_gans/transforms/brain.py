@@ -30,10 +30,8 @@ _CLOSING_MM = 10.0  # sulci and ventricles
 class FindBraind(FindForegroundd):
     """Adds ``foreground`` where no mask was read: the brain of a whole head, all of an image without a skull.
 
-    Where no plausible brain is found, it is what `FindForegroundd` finds, and a note says so.
-
-    Args:
-        keys: ``(channel, *spatial)``; the first channel that shows something tells.
+    Where no plausible brain is found, it is what `FindForegroundd` finds, and a note says so. `keys` name images
+    ``(channel, *spatial)``; the first channel of the first one that shows something tells.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

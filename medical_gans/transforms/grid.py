@@ -198,7 +198,9 @@ class SlicePlane(NetworkView):
     """Slices across one axis.
 
     Args:
-        sizes, edges, spacing: see `NetworkView`.
+        sizes: see `NetworkView`.
+        edges: see `NetworkView`.
+        spacing: see `NetworkView`.
         axis: that the slices are cut across.
         adjacent: slices stacked as channels, odd; the middle one is translated. Their distance is the spacing across
             the slices; a neighbour between two slices is interpolated, beyond the last one it is the last one.

@@ -1,8 +1,10 @@
-"""From files to tensors that know where they lie."""
+"""From files to tensors that know where they lie; what is no MR, or no CT, is told apart on the way."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -14,7 +16,146 @@ from monai.transforms import MapTransform
 
 from medical_gans.errors import InputError, UserError
 from medical_gans.io import Volume, read_volume
-from medical_gans.transforms.modality import with_background_at_zero
+from medical_gans.transforms.intensity import AIR_HU
+
+HOUNSFIELD_BELOW = -300.0
+"""The darkest hundredth of a CT in HU lies below, that of an MR above."""
+
+_MOST_VOXELS = 2_000_000
+_SHIFTED_WATER = (874, 1274)
+_SHIFTED_GAP = (150, 800)
+_TISSUE_ABOVE = -200.0  # HU
+_OVERSHOOT = 100.0  # HU below air that noise and kernels reach
+_MUCH = 0.2  # of the voxels
+_SHELL = 2  # voxels
+_DARKEST = 0.15  # of the range of values, in which a background lies
+_SHIFTED = 0.1  # of the brightest tissue, from which on a background is not at 0
+_NEGATIVE = -0.05  # of the brightest tissue: noise around a background of 0 stays above
+
+
+def checked_ct(volume: Volume) -> Volume:
+    """A CT in HU, its padding set to air.
+
+    Raises:
+        InputError: the volume is no CT in HU, by its header or its values.
+    """
+    if volume.modality not in (None, "CT"):
+        raise InputError(f"{volume.source} is given as the CT, but its header says {volume.modality}. {_SWAPPED}")
+    values = _sample(volume.array)
+    above = values[values >= AIR_HU] if np.any(values >= AIR_HU) else values
+    lowest, highest = float(np.percentile(np.maximum(values, AIR_HU), 1)), float(np.percentile(above, 99.5))
+    twice = highest < _TISSUE_ABOVE and np.mean(values < AIR_HU - _OVERSHOOT) > _MUCH
+    if lowest > HOUNSFIELD_BELOW or twice:
+        raise InputError(
+            f"{volume.source} is given as the CT, but its values are no Hounsfield units: most lie between "
+            f"{lowest:.4g} and {highest:.4g}, where a CT shows air at -1000 and tissue around 0. Apply the rescale "
+            f"intercept (often -1024), give HU that were not normalised, or check that MR and CT were not swapped."
+        )
+    padding = volume.array < AIR_HU
+    if not padding.any():
+        return volume
+    said = (
+        f"{np.mean(padding):.2%} of the CT lies below {AIR_HU:.0f} HU (down to {volume.array.min():.0f}): padding, "
+        "taken as air."
+    )
+    array = np.where(padding, volume.array.dtype.type(AIR_HU), volume.array)
+    return replace(volume, array=array, repairs=(*volume.repairs, said))
+
+
+def checked_mr(volume: Volume) -> Volume:
+    """An MR, its background shifted to 0 where it was normalised before.
+
+    Raises:
+        InputError: the volume is a CT by its header or its values, or its background cannot be found.
+    """
+    if volume.modality not in (None, "MR"):
+        raise InputError(f"{volume.source} is given as the MR, but its header says {volume.modality}. {_SWAPPED}")
+    lowest = lowest_percentile(volume.array)
+    if lowest < HOUNSFIELD_BELOW and volume.modality is None:
+        raise InputError(
+            f"{volume.source} is given as the MR, but its values look like the Hounsfield units of a CT (1 % lie below "
+            f"{lowest:.0f}, like air). {_SWAPPED}"
+        )
+    shifted = with_background_at_zero(volume)
+    if is_ct_without_intercept(shifted.array):
+        raise InputError(
+            f"{volume.source} is given as the MR, but its values look like a CT without its rescale intercept (nearly "
+            f"all tissue is close to 1024). {_SWAPPED}"
+        )
+    return shifted
+
+
+def with_background_at_zero(volume: Volume) -> Volume:
+    """An MR whose background was shifted to 0 where it lies elsewhere, as z-scores, [-1, 1] and offsets leave it.
+
+    A volume that may be a CT is left as it is, so that what is said of it is about its values.
+
+    Raises:
+        InputError: there are values far below the background, so that none can be the right one.
+    """
+    values = _sample(volume.array).astype(np.float32)
+    low, high = (float(value) for value in np.percentile(values, (0.1, 99.5)))
+    if high <= low or lowest_percentile(volume.array) < HOUNSFIELD_BELOW:
+        return volume
+    background = _background(volume.array, low, high)
+    normalised = low < _NEGATIVE * max(high, 0.0) or high <= 0
+    if background is None or background > low + _DARKEST * (high - low):
+        if not normalised:
+            return volume
+        raise InputError(
+            f"{volume.source} was normalised before: its values reach from {low:.3g} to {high:.3g}, and its background "
+            f"{'is not uniform' if background is None else f'({background:.3g})'} lies among those of tissue, so that "
+            "it cannot be told what is dark. Give the scanner's own values, or ones whose background is the lowest."
+        )
+    if not normalised and background < _SHIFTED * high:
+        return volume
+    said = (
+        f"The MR was normalised or shifted before (its background lies at {background:.4g}, its values reach from "
+        f"{low:.4g} to {high:.4g}); it was shifted so that the background is 0."
+    )
+    array = volume.array.astype(np.float32) - np.float32(background)
+    return replace(volume, array=array, repairs=(*volume.repairs, said))
+
+
+def lowest_percentile(array: np.ndarray) -> float:
+    """1st percentile of the stored values, from a sample."""
+    return float(np.percentile(_sample(array), 1))
+
+
+def is_ct_without_intercept(array: np.ndarray) -> bool:
+    """Whether the values look like HU + 1024: most tissue near water, little between that and air.
+
+    Of the tissue of 32 CT shifted so, 58 to 97 % lay around water and 1 to 25 % in the gap; of that of 39 MR
+    in scanner units at most 47 % around water, and 47 % or more in the gap where there was any.
+    """
+    values = _sample(array)
+    tissue = values[values > _SHIFTED_GAP[0]]
+    if tissue.size == 0:
+        return False
+    around_water = np.mean((tissue > _SHIFTED_WATER[0]) & (tissue < _SHIFTED_WATER[1]))
+    return bool(around_water > 0.5 and np.mean(tissue < _SHIFTED_GAP[1]) < 0.35)
+
+
+_SWAPPED = "Give the right image, and check that MR and CT were not swapped."
+
+
+def _background(array: np.ndarray, low: float, high: float) -> float | None:
+    """The value that most of the outermost voxels have; None where they have no such value."""
+    shell = np.concatenate(
+        [np.take(array, index, axis).ravel() for axis in range(3) for index in (range(_SHELL), range(-_SHELL, 0))]
+    )
+    counts, edges = np.histogram(np.clip(shell.astype(np.float32), low, high), bins=64, range=(low, high))
+    place = int(counts.argmax())
+    around = counts[max(place - 1, 0) : place + 2].sum()
+    if around < 0.3 * counts.sum():
+        return None
+    inside = shell[(shell >= edges[place]) & (shell <= edges[place + 1])]
+    return float(np.median(inside)) if inside.size else float(edges[place])
+
+
+def _sample(array: np.ndarray) -> np.ndarray:
+    step = max(1, math.ceil((array.size / _MOST_VOXELS) ** (1 / 3)))
+    return array[::step, ::step, ::step]
 
 
 class ReadImaged(MapTransform):

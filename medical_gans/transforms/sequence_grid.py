@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch.nn.functional import interpolate
 
 from medical_gans.errors import InputError
-from medical_gans.io.grid import Affine, corners, largest_distance
+from medical_gans.io.formats import Affine, corners, largest_distance
 from medical_gans.io.volumes import Volume
 
 _SAME_GRID_MM = 0.01

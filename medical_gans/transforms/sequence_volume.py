@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from monai.transforms import Compose, CropForegroundd, Orientationd
 
 from medical_gans.errors import SettingError
-from medical_gans.io.grid import Affine
+from medical_gans.io.formats import Affine
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.volumes import Volume
 from medical_gans.transforms.brain import FindBraind
@@ -34,6 +34,7 @@ class SequenceVolume:
         source_label: the label in classes, on the grid of `source`.
         source: the first sequence that is there; outputs belong on its grid.
         notes: sentences for the report.
+        descriptions: what series of DICOM say that they are, by the name of the sequence.
     """
 
     image: np.ndarray
@@ -43,6 +44,7 @@ class SequenceVolume:
     source_label: np.ndarray | None
     source: Volume
     notes: tuple[str, ...] = ()
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, item: Mapping[Hashable, Any]) -> SequenceVolume:
@@ -72,6 +74,7 @@ class SequenceVolume:
             source_label=item.get("truth"),
             source=item["source"],
             notes=tuple(item.get("notes", ())),
+            descriptions=item.get("descriptions", {}),
         )
 
     def to_source_grid(self, maps: np.ndarray) -> np.ndarray:

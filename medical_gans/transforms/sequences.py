@@ -18,7 +18,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
 
-from medical_gans.errors import InputError
+from medical_gans.errors import InputError, SettingError
 from medical_gans.io.formats import holds_dicom_images, image_stem
 from medical_gans.io.sequence_cases import SequenceCase, find_sequence_cases
 from medical_gans.io.volumes import Volume, aligned_to, read_label_map, read_mask, read_volume
@@ -49,13 +49,26 @@ class ReadSequencesd(MapTransform):
         channels: names of the sequences in the network's order, for paths.
         missing: those of `channels` that there are not, for paths.
         mask: name of the mask of brain or head, for paths.
+        select: words of the headers that choose where a source holds several images: of every sequence, or by the name
+            of the sequence, such as ``{T1c: "echo 2"}``.
+
+    Raises:
+        SettingError: `select` names a sequence that there is not.
     """
 
     def __init__(
-        self, keys: KeysCollection, channels: Sequence[str], missing: Sequence[str] = (), mask: str | None = None
+        self,
+        keys: KeysCollection,
+        channels: Sequence[str],
+        missing: Sequence[str] = (),
+        mask: str | None = None,
+        select: str | Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(keys)
         self.channels, self.missing, self.mask = list(channels), list(missing), mask
+        self.select = dict(select) if isinstance(select, Mapping) else select
+        if unknown := [name for name in self.select if name not in channels] if isinstance(self.select, dict) else []:
+            raise SettingError(f"select names the sequence {unknown[0]}; there are {', '.join(channels)}.")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read.
@@ -73,7 +86,7 @@ class ReadSequencesd(MapTransform):
     def _read(self, key: Hashable, case: SequenceCase, wanted: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         names = case.sequences or tuple(self.channels)
         paths = zip(names, case.channels, strict=True)
-        present = [(name, read_volume(path, modality="MR")) for name, path in paths if path]
+        present = [(name, read_volume(path, select=self._words(name), modality="MR")) for name, path in paths if path]
         for name, volume in present:
             if volume.modality not in (None, "MR"):
                 raise InputError(f"{name} of case {case.name} is a {volume.modality}; an MR is needed.")
@@ -84,7 +97,8 @@ class ReadSequencesd(MapTransform):
         arrays = iter([_on_grid(first, volume, (first_name, name), case.name, notes) for name, volume in present])
         nothing = np.zeros(first.array.shape, np.float32)
         image = np.stack([next(arrays) if path else nothing for path in case.channels]).astype(np.float32, copy=False)
-        made: dict[Hashable, Any] = {key: on_grid_of(first, image), "source": first}
+        said = {name: _description(volume) for name, volume in present if volume.headers}
+        made: dict[Hashable, Any] = {key: on_grid_of(first, image), "source": first, "descriptions": said}
         if case.label:
             label = read_label_map(case.label)
             label_on_grid = _on_grid(first, label, (first_name, "The label map"), case.name, notes, order=0)
@@ -94,6 +108,11 @@ class ReadSequencesd(MapTransform):
             mask = _on_grid(first, read_mask(case.mask), (first_name, "The mask"), case.name, notes, order=0)
             made["foreground"] = on_grid_of(first, mask[None])
         return made | {"notes": tuple(notes)}
+
+    def _words(self, name: str) -> str | None:
+        """What chooses the image of a sequence."""
+        words = self.select.get(name) if isinstance(self.select, dict) else self.select
+        return None if words is None else str(words)
 
     def _case(self, path: Path) -> SequenceCase:
         is_image = path.is_file() or holds_dicom_images(path)
@@ -109,8 +128,7 @@ class ReadSequencesd(MapTransform):
 class FindForegroundd(MapTransform):
     """Adds ``foreground`` where no mask was read: all but a background of one value, else the body.
 
-    Args:
-        keys: ``(channel, *spatial)``; the first channel that shows something tells.
+    `keys` name images ``(channel, *spatial)``; the first channel of the first one that shows something tells.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -127,8 +145,7 @@ class FindForegroundd(MapTransform):
 class NormaliseForegroundd(MapTransform):
     """Each channel gets mean 0 and deviation 1 within the foreground, its outliers aside, and is 0 outside.
 
-    Args:
-        keys: ``(channel, *spatial)``.
+    `keys` name images ``(channel, *spatial)``.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -152,8 +169,7 @@ class NormaliseForegroundd(MapTransform):
 class WithinForegroundd(MapTransform):
     """Sets every class but the background to 0 outside the head; holes of the head, such as ventricles, belong to it.
 
-    Args:
-        keys: probabilities ``(class, *spatial)``, the background first.
+    `keys` name probabilities ``(class, *spatial)``, the background first.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -164,6 +180,12 @@ class WithinForegroundd(MapTransform):
         for key in self.key_iterator(made):
             made[key] = torch.cat([made[key][:1], made[key][1:] * head.to(made[key].device)])
         return made
+
+
+def _description(volume: Volume) -> str:
+    from medical_gans.io.dicom.headers import text
+
+    return text(volume.headers[0], "SeriesDescription")
 
 
 def _on_grid(

@@ -10,7 +10,7 @@ import pytest
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, find_cases, find_training_cases, read_volume
-from medical_gans.io.case_names import patients_of
+from medical_gans.io.cases import patients_of
 from medical_gans.io.layouts import Located
 
 

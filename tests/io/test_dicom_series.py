@@ -169,8 +169,9 @@ def test_one_of_several_series_is_chosen_by_its_uid(write_series, tmp_path):
         read_volume(folder)
     message = str(raised.value)
     assert "holds 2 DICOM series; one is needed" in message
-    assert "1.2.3.100  MR  5 images of 4 x 6  made for a test" in message
-    assert "1.2.3.200  CT  3 images of 4 x 6  made for a test" in message
+    assert '"MR"  MR  5 images of 4 x 6  made for a test  1.2.3.100' in message
+    assert '"CT"  CT  3 images of 4 x 6  made for a test  1.2.3.200' in message
+    assert np.array_equal(read_volume(folder, select="1.2.3.100").array, pixels.T)
     assert np.array_equal(read_volume(folder, series_uid="1.2.3.100").array, pixels.T)
     assert [series.images for series in list_series(folder)] == [5, 3]
     with pytest.raises(InputError, match=r"no series 1\.2\.3\.4"):
@@ -327,8 +328,8 @@ REFUSALS = {
     "HU shifted by 1024": ("CT", shifted_hounsfield, "without any negative HU"),
     "Modality LUT": ("MR", lut, "Modality LUT"),
     "colour": ("MR", colour, "holds RGB images"),
-    "inverted": ("MR", put("PhotometricInterpretation", "MONOCHROME1"), "holds MONOCHROME1 images"),
-    "mosaic": ("MR", put("ImageType", ["ORIGINAL", "PRIMARY", "MOSAIC"]), "mosaic tiles"),
+    "palette": ("MR", put("PhotometricInterpretation", "PALETTE COLOR"), "holds PALETTE COLOR images"),
+    "mosaic": ("MR", put("ImageType", ["ORIGINAL", "PRIMARY", "MOSAIC"]), "Siemens mosaic.*dcm2niix"),
     "frames without a place": ("MR", enhanced, "does not say where its frames lie"),
     "another modality": ("MR", put("Modality", "PT"), "has modality PT; MR or CT is needed"),
     "constant": ("MR", put("PixelData", bytes(48)), "constant: every voxel is 0"),
@@ -351,6 +352,14 @@ def test_a_truncated_file_is_refused_and_named(write_series, lost):
     path = sorted(folder.glob("*.dcm"))[2]
     content = path.read_bytes()
     path.write_bytes(content[: -(lost if lost >= 1 else int(lost * len(content)))])
+    with pytest.raises(InputError, match=rf"{path.name} is a truncated or damaged DICOM file"):
+        read_volume(folder)
+
+
+def test_a_file_cut_before_it_says_what_it_is_is_refused_and_named(write_series):
+    folder, _ = write_series()
+    path = sorted(folder.glob("*.dcm"))[0]
+    path.write_bytes(path.read_bytes()[:132])
     with pytest.raises(InputError, match=rf"{path.name} is a truncated or damaged DICOM file"):
         read_volume(folder)
 

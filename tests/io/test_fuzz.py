@@ -480,7 +480,9 @@ def check_volume(folder: Path, volume) -> None:
         if not getattr(image, "file_meta", None) or "TransferSyntaxUID" not in image.file_meta:
             image.file_meta = pydicom.dataset.FileMetaDataset()
             implicit = image.original_encoding[0]
-            image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
+            packed = image["PixelData"].is_undefined_length  # by `with_syntax`, before it lost its syntax
+            native = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
+            image.file_meta.TransferSyntaxUID = RLELossless if packed else native
         factors = [1.0, 0.0]
         for number, keyword in enumerate(("RescaleSlope", "RescaleIntercept")):
             if image.get(keyword) not in (None, ""):

@@ -117,12 +117,12 @@ REFUSED = {
     "both forms spoilt": (both(put(280, "f", *[0] * 12), put(256, "f", 9)), "spacing of 0"),
     "voxels of a metre": (put(280, "f", 1000), "no image of a person"),
     "begin unknown": (lambda content: both(put(108, "f", 8))(content) or content + b"\0" * 99, "inside the header"),
-    "ANALYZE": (put(344, "B", *b"\0\0\0\0"), "ANALYZE"),
+    "mark lost": (put(344, "B", *b"\0\0\0\0"), "lost its mark of NIfTI"),
     "another magic": (put(344, "B", *b"none"), "truncated, damaged"),
     "no dimensions": (put(40, "h", 0), "0 dimensions"),
     "nine dimensions": (put(40, "h", 9), "9 dimensions"),
     "a negative length": (put(44, "h", -9), "voxels"),
-    "two volumes": (put(40, "h", 4, 8, 9, 5, 2), r'2 volumes.*from "volume 1" to "volume 2"'),
+    "two volumes": (put(40, "h", 4, 8, 9, 5, 2), r'2 volumes.*--select "volume 1" .to "volume 2"'),
     "data type 0": (put(70, "h", 0), "unknown data type 0"),
     "RGB": (put(70, "h", 128, 24), "colour or complex"),
     "complex": (put(70, "h", 32, 64), "colour or complex"),
@@ -208,7 +208,7 @@ def test_a_volume_of_a_4d_file_is_selected(tmp_path, number):
     for name in ("mr.nii.gz", "mr.nrrd", "mr.mgz"):
         volume = read_volume(tmp_path / name, select=f"volume {number}")
         assert np.array_equal(volume.array, array[..., number - 1])
-        with pytest.raises(InputError, match=r'4 volumes.*from "volume 1" to "volume 4"'):
+        with pytest.raises(InputError, match=r'4 volumes.*--select "volume 1" .to "volume 4"'):
             read_volume(tmp_path / name, select="volume 5")
 
 
@@ -257,9 +257,34 @@ def test_a_pair_of_nifti_is_read_by_either_name(tmp_path, image, given):
         read_volume(tmp_path / given)
 
 
-def test_an_analyze_pair_is_named_as_what_it_is(tmp_path, image):
-    nib.save(nib.Spm99AnalyzeImage(np.asarray(image.dataobj), np.eye(4)), tmp_path / "mr.hdr")
-    with pytest.raises(InputError, match=r"ANALYZE image.*does not say where left and right are"):
+@pytest.mark.parametrize("given", ["mr.hdr", "mr.img"])
+def test_an_analyze_pair_is_read_as_nibabel_reads_it_and_is_a_doubt(tmp_path, image, given):
+    nib.save(nib.AnalyzeImage(np.asarray(image.dataobj), np.diag([-1.25, 0.75, 2.5, 1])), tmp_path / "mr.hdr")
+    volume, other = read_volume(tmp_path / given), nib.load(tmp_path / "mr.img")
+    assert np.array_equal(volume.array, np.asarray(image.dataobj)) and volume.array.dtype == np.int16
+    assert np.allclose(volume.affine, other.affine) and volume.spacing == pytest.approx((1.25, 0.75, 2.5))
+    assert "does not say how it lies" in volume.doubts[0]
+    by_itk = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "mr.hdr"))).T
+    assert np.array_equal(by_itk, volume.array)
+
+
+def test_an_analyze_pair_of_spm_lies_where_its_mat_says(tmp_path, image):
+    nib.save(nib.Spm99AnalyzeImage(np.asarray(image.dataobj), OBLIQUE), tmp_path / "mr.hdr")
+    volume = read_volume(tmp_path / "mr.hdr")
+    assert np.allclose(volume.affine, OBLIQUE) and not volume.doubts and "mr.mat of SPM" in volume.repairs[0]
+
+
+def test_an_analyze_pair_of_another_order_or_without_voxels_is_refused(tmp_path, image):
+    nib.save(nib.AnalyzeImage(np.asarray(image.dataobj), None), tmp_path / "mr.hdr")
+    whole = (tmp_path / "mr.img").read_bytes()
+    (tmp_path / "mr.img").write_bytes(whole[:-2])
+    with pytest.raises(InputError, match="truncated, damaged"):
+        read_volume(tmp_path / "mr.hdr")
+    (tmp_path / "mr.img").write_bytes(whole)
+    content = bytearray((tmp_path / "mr.hdr").read_bytes())
+    content[252] = 2
+    (tmp_path / "mr.hdr").write_bytes(content)
+    with pytest.raises(InputError, match=r"not stored from right to left.*orient is 2"):
         read_volume(tmp_path / "mr.hdr")
 
 

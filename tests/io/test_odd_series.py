@@ -15,11 +15,13 @@ import pydicom
 import pytest
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -197,7 +199,8 @@ def rounded(places, spacing=7.01, orientation=OBLIQUE, cosines=7):
 
 
 @pytest.mark.parametrize(
-    ("places", "cosines", "spacing"), [(1, 6, 7.01), (1, 6, 3.3), (0, 6, 7.013), (3, 2, 7.01), (2, 3, 1.5), (1, 2, 6.5)]
+    ("places", "cosines", "spacing"),
+    [(1, 6, 7.01), (1, 6, 3.3), (0, 6, 7.013), (3, 2, 7.01), (2, 3, 1.5), (1, 2, 6.5), (0, 6, 4.5), (1, 6, 0.45)],
 )
 def test_rounded_positions_and_directions_give_the_grid_that_they_were_rounded_from(
     write_series, places, cosines, spacing
@@ -240,6 +243,24 @@ def test_a_missing_slice_is_a_gap_however_positions_are_rounded(write_series):
     folder, _ = write_series(orientation=OBLIQUE, slices=24, change=without_one)
     with pytest.raises(InputError, match=r"gap of 14\..* mm between slices 11 and 12"):
         read_volume(folder)
+
+
+@pytest.mark.parametrize("slices", [3, 4, 5, 7, 12, 40])
+@pytest.mark.parametrize("spacing", [0.3, 0.45, 0.7, 1.2])
+def test_no_rounding_hides_a_missing_slice(write_series, slices, spacing):
+    change, _ = rounded(1, spacing)
+    for lost in {1, slices // 2, slices - 1}:
+
+        def without_one(k, image, lost=lost):
+            change(k, image)
+            if k == lost:
+                vars(image)["left_out"] = True
+
+        folder, _ = write_series(
+            orientation=OBLIQUE, slices=slices + 1, change=without_one, folder=f"{lost}", uid="1.2.3.100"
+        )
+        with pytest.raises(InputError, match=r"gap|uneven slice spacing"):
+            read_volume(folder)
 
 
 def test_a_tilt_is_a_tilt_however_directions_are_rounded(write_series):
@@ -405,6 +426,31 @@ def test_every_syntax_that_the_docs_promise_is_read(tmp_path, write_series, synt
     )
 
 
+def test_high_throughput_jpeg_2000_is_read(write_series):
+    """Encoded by OpenJPH inside imagecodecs; pydicom decodes it where pylibjpeg is there (the extra dicom)."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pytest.importorskip("openjpeg")
+    folder, pixels = write_series()
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        image.PixelData = encapsulate([imagecodecs.htj2k_encode(image.pixel_array, reversible=True)])
+        image.file_meta.TransferSyntaxUID = HTJ2KLossless
+        image.save_as(path)
+    assert np.array_equal(read_volume(folder).array, pixels.T)
+
+
+def test_a_compression_without_a_codec_is_refused_by_its_name(write_series, monkeypatch):
+    folder, _ = write_series()
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        image.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
+        image.file_meta.TransferSyntaxUID = HTJ2KLossless
+        image.save_as(path)
+    monkeypatch.setattr("medical_gans.io.dicom.pixels._can_decode", lambda syntax: False)
+    with pytest.raises(InputError, match=r"High-Throughput JPEG 2000.*pip install 'medical-gans\[dicom\]'|damaged"):
+        read_volume(folder)
+
+
 def test_deflated_files_are_read(write_series):
     def change(k, image):
         image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
@@ -499,9 +545,18 @@ def test_a_stack_is_chosen_by_words_of_its_header(write_series, tell, words):
     volume = read_volume(folder, select=words)
     assert np.array_equal(volume.array, pixels[1::2].T)
     assert "5 of 10 images of the series are of other stacks" in volume.repairs[0]
+    if "EchoNumbers" in tell(0):  # told apart by another attribute, which all images of the echo have
+        assert np.array_equal(read_volume(folder, select="TE 2.3").array, pixels[1::2].T)
     with pytest.raises(InputError, match=r'no stacks named "nothing"') as raised:
         read_volume(folder, select="nothing")
     assert all(f'"{one}"' in str(raised.value) for one in listed)
+
+
+def test_words_that_all_images_say_choose_them_all(write_series):
+    folder, pixels = write_series(change=put("ImageType", ["DERIVED", "PRIMARY", "DIXON", "WATER"]))
+    assert np.array_equal(read_volume(folder, select="water").array, pixels.T)
+    with pytest.raises(InputError, match=r'nothing to select "fat" from'):
+        read_volume(folder, select="fat")
 
 
 def test_a_localizer_in_the_series_is_passed_over_and_named(write_series):
@@ -540,6 +595,7 @@ BESIDE = {
     "screenshots": dict(slices=3, change=screenshot),
     "a CT": dict(modality="CT"),
     "a localizer": dict(slices=3, change=put("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"])),
+    "a mosaic": dict(slices=3, change=put("ImageType", ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])),
     "a single image": dict(slices=1),
 }
 
@@ -558,10 +614,29 @@ def test_two_mr_of_a_folder_are_chosen_by_their_descriptions(write_series):
     folder, fat = write_series(
         uid="1.2.3.300", slices=6, change=every(put("SeriesDescription", "t1_dixon_F"), put("SeriesNumber", 6))
     )
-    with pytest.raises(InputError, match="holds 2 DICOM series; one is needed"):
+    with pytest.raises(InputError, match="holds 2 DICOM series; one is needed") as raised:
         read_volume(folder, modality="MR")
-    for select, pixels in (("dixon w", water), ("series 6", fat), ("t1_dixon_F", fat)):
+    listed = [line.split('"')[1] for line in str(raised.value).splitlines() if line.startswith('  "')]
+    assert listed == ["t1_dixon_W", "t1_dixon_F"] and f'--select "{listed[0]}"' in str(raised.value)
+    for select, pixels in (("dixon w", water), ("series 6", fat), ("t1_dixon_F", fat), ("1.2.3.300", fat)):
         assert np.array_equal(read_volume(folder, select=select, modality="MR").array, pixels.T)
+
+
+@pytest.mark.parametrize("alike", [{}, {"SeriesDescription": "t1"}, {"SeriesNumber": 3}])
+def test_the_words_offered_for_a_series_name_that_one(write_series, alike):
+    """Whatever series share, what the refusal says is typed chooses one."""
+    made = {}
+    for number in (1, 2, 11):
+        change = every(put("SeriesDescription", f"t1, part {number}"), put("SeriesNumber", number))
+        change = every(change, *(put(keyword, value) for keyword, value in alike.items()))
+        folder, made[f"1.2.3.{number}"] = write_series(uid=f"1.2.3.{number}", slices=4 + number % 5, change=change)
+    with pytest.raises(InputError, match="one is needed") as raised:
+        read_volume(folder, modality="MR")
+    lines = [line for line in str(raised.value).splitlines() if line.startswith('  "')]
+    assert len(lines) == 3
+    for line in lines:
+        words, uid = line.split('"')[1], line.split()[-1]
+        assert np.array_equal(read_volume(folder, select=words, modality="MR").array, made[uid].T)
 
 
 def test_frames_of_an_enhanced_file_are_chosen_by_their_stack(write_series, tmp_path):
@@ -665,3 +740,32 @@ def test_a_ct_made_from_odd_headers_is_legal(write_series, tmp_path, change):
     said = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace").stderr
     errors = [line for line in said.splitlines() if line.startswith("Error") and "0x0008,0x001c" not in line.lower()]
     assert not errors, "\n".join(errors)
+
+
+# --- MONOCHROME1: how an image is shown, not what is stored ---
+
+
+@pytest.mark.parametrize("bright", [False, True])
+def test_an_mr_to_be_shown_inverted_is_read_as_stored_unless_its_background_is_bright(write_series, bright):
+    def change(k, image):
+        image.PhotometricInterpretation = "MONOCHROME1"
+        stored = np.zeros((12, 10), np.int16)
+        stored[3:9, 2:8] = 400 + 10 * k + np.arange(36).reshape(6, 6)
+        image.Rows, image.Columns = stored.shape
+        image.PixelData = (1000 - stored if bright else stored).astype(np.int16).tobytes()
+
+    folder, _ = write_series(slices=9, change=change)
+    volume = read_volume(folder)
+    pixels = np.stack([pydicom.dcmread(path).pixel_array.T for path in sorted(folder.iterdir())])
+    low, high = int(pixels.min()), int(pixels.max())
+    first = volume.headers[0]
+    path = next(one for one in folder.iterdir() if pydicom.dcmread(one).SOPInstanceUID == first.SOPInstanceUID)
+    stored = pydicom.dcmread(path).pixel_array.T
+    assert np.array_equal(volume.array[..., 0], low + high - stored if bright else stored)
+    assert volume.array[0, 0, 0] == low and volume.array.dtype == np.int16
+    assert ("negatives" if bright else "shown inverted") in volume.doubts[0]
+
+
+def test_a_ct_to_be_shown_inverted_keeps_its_hounsfield_units(write_series):
+    folder, pixels = write_series("CT", change=put("PhotometricInterpretation", "MONOCHROME1"))
+    assert np.array_equal(read_volume(folder).array, pixels.T - 1024)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from monai_label.label_server import CLICK, Answer, files_below, head, write_segmenter
 
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir
 from medical_gans.io import read_volume
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: python bundle/monai_label/install.py")

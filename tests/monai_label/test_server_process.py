@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from monai_label.label_server import CLICK, bundle_runs, copy_app, head, running_server, stored, write_studies
 
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir
 from medical_gans.io import read_volume, save_volume
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: python bundle/monai_label/install.py")

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medical_gans.checks.quality.checks import AMBER, GREEN, GREY, RED, Check, upper_light, worst
-from medical_gans.checks.quality.limits import QualityLimits, Usual
+from medical_gans.checks.quality.limits import AMBER, GREEN, GREY, RED, Check, QualityLimits, Usual, upper_light, worst
 from medical_gans.errors import InputError
 
 

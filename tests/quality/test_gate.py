@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from medical_gans.checks.quality import QualityGate, QualityLimits, RealismCritic, load_gate, measure_limits
-from medical_gans.checks.quality.pictures import coloured
-from medical_gans.checks.quality.vault import VAULT_LIMITS
+from medical_gans.checks.quality.measures import VAULT_LIMITS
+from medical_gans.checks.quality.realism import coloured
 from medical_gans.errors import InputError
 from medical_gans.inference.synthesis import CaseEvaluator, SliceSynthesis
 from medical_gans.io import Volume, find_cases, save_volume

@@ -336,6 +336,24 @@ def test_bad_input_is_refused_in_one_sentence_before_any_output(tmp_path, weight
     assert not out.exists() or not [file for file in out.rglob("*") if file.is_file()]
 
 
+@pytest.mark.parametrize("select", ["echo 2", "{FLAIR: TE 20}"])
+def test_select_chooses_an_echo_by_the_words_that_the_refusal_lists(tmp_path, weights, capsys, select):
+    folder = _made(tmp_path / "one" / "anna" / "FLAIR")
+    for k in range(2 * SHAPE[2]):
+        plane = head(k % 2)[:, :, k // 2].T
+        image = dicom_slice("MR", plane, np.array([-20.0, -30, 40 + 3 * (k // 2)]), (1, 0, 0, 0, 1, 0), "2.25.1")
+        image.EchoNumbers, image.EchoTime = k % 2 + 1, [10, 20][k % 2]
+        image.save_as(folder / f"{k}.dcm", enforce_file_format=True)
+    assert command(weights, tmp_path / "one") == 2
+    said = capsys.readouterr().err
+    assert 'such as --select "echo 1"' in said and '  "echo 2"  16 images' in said and "Traceback" not in said
+    assert command(weights, tmp_path / "one", "--select", select) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert any("16 of 32 images" in warning for warning in manifest["cases"]["anna"]["warnings"])
+    assert command(weights, tmp_path / "one", "--select", "{T2: echo 2}") == 2
+    assert "select names the sequence T2; there are FLAIR" in capsys.readouterr().err
+
+
 def test_a_ct_is_refused(tmp_path, weights, capsys):
     folder = _made(tmp_path / "one" / "anna" / "FLAIR")
     for k in range(SHAPE[2]):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from turing_test.browser import Browser, missing_browser
+from browser import Browser, missing_browser
 from turing_test.studies import answers_file, write_study
 
 from medical_gans.studies.turing_test import TuringAnalysis

@@ -19,8 +19,7 @@ from lib.http_errors import http_errors
 from lib.requests import StageSettings, truth
 from lib.running import run_stage
 from lib.stage_task import Answer, StageTask, check_mr, find_weights, only_record
-from medical_gans.cli.config_files import read_config
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir, read_config
 from medical_gans.errors import InputError
 from medical_gans.io.formats import holds_dicom_images
 from medical_gans.io.sequence_cases import find_sequence_cases

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medical_gans.errors import SettingError
-from medical_gans.io.grid import lps_to_ras
+from medical_gans.io.formats import lps_to_ras
 
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 

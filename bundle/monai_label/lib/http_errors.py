@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from fastapi import HTTPException
 
-from medical_gans.cli.plain_errors import user_message
+from medical_gans.errors import user_message
 
 logger = logging.getLogger(__name__)
 

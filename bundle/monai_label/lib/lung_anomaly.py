@@ -11,8 +11,7 @@ import numpy as np
 
 from lib.points import clicked_points
 from lib.stage_task import Answer, StageTask
-from medical_gans.cli.config_files import read_config
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir, read_config
 from medical_gans.errors import InputError
 from medical_gans.inference.nodules.sampling import trained_with
 from medical_gans.io import read_volume, save_volume

@@ -6,8 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from medical_gans.cli.config_files import settings_of
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir, settings_of
 from medical_gans.cli.settings import nearest
 from medical_gans.errors import SettingError
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from medical_gans.cli.paths import configs_dir
+from medical_gans.cli.config_files import configs_dir
 
 _ONE_AT_A_TIME = threading.Lock()  # a run sets the seeds and switches of torch, which are those of the process
 

@@ -17,7 +17,7 @@ from lib.devices import device, devices
 from lib.http_errors import http_errors, refuse
 from lib.requests import StageSettings
 from lib.running import run_stage
-from medical_gans.cli.paths import models_dir
+from medical_gans.cli.config_files import models_dir
 from medical_gans.errors import InputError
 from medical_gans.io import list_series
 from medical_gans.io.formats import may_hold_dicom

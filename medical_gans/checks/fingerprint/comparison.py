@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from medical_gans.checks.fingerprint.measurement import Measurement, measure
-from medical_gans.checks.fingerprint.tolerance import Contrast, Spread
+from medical_gans.checks.fingerprint.measurement import Contrast, Measurement, Spread, measure
 from medical_gans.errors import InputError
-from medical_gans.transforms.modality import HOUNSFIELD_BELOW, is_ct_without_intercept, lowest_percentile
+from medical_gans.transforms.reading import HOUNSFIELD_BELOW, is_ct_without_intercept, lowest_percentile
 
 _EMPTY_FRACTION = 0.01
 _SATURATED_FRACTION = 0.05

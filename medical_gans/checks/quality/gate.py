@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import nibabel
 import numpy as np
+from scipy import ndimage
 
-from medical_gans.checks.quality.checks import AMBER, GREEN, GREY, MEANING, RED, Check, upper_light, worst
-from medical_gans.checks.quality.limits import AMBER_BEYOND, RED_BEYOND, QualityLimits, Usual
+from medical_gans.checks.quality.limits import (
+    AMBER,
+    AMBER_BEYOND,
+    GREEN,
+    GREY,
+    MEANING,
+    RED,
+    RED_BEYOND,
+    Check,
+    QualityLimits,
+    Usual,
+    upper_light,
+    worst,
+)
 from medical_gans.checks.quality.measures import (
     FOOT_AND_HEAD,
     cut_areas,
     cut_outline,
-    largest_void,
     mahalanobis,
     slice_quantiles,
     tissue_figures,
     uncertainty_figures,
+    vault_checks,
+    void_object,
 )
-from medical_gans.checks.quality.pictures import realism_sheet
-from medical_gans.checks.quality.realism import RealismCritic, RealismMap
-from medical_gans.checks.quality.vault import vault_checks
+from medical_gans.checks.quality.realism import RealismCritic, RealismMap, realism_sheet
 from medical_gans.io import Volume
+from medical_gans.report.viewer import Place, in_mm
 from medical_gans.report.views import CaseVolumes
 from medical_gans.transforms import body_mask
 
@@ -45,6 +58,7 @@ _CAUSES = {
 _NO_CT = "these weights do not make a CT of this MR: they are of another site, or were not trained to their end."
 _CUT_CM2 = (2.0, 20.0)
 _SPREAD_HU = (40.0, 80.0)
+_FACES = {"left": (0, 0), "right": (0, -1), "back": (1, 0), "front": (1, -1)}
 _UNLIKE_SLICES = (0.15, 0.5)  # share of slices beyond the distance that 5 % of the training slices exceed
 
 
@@ -56,11 +70,13 @@ class Verdict:
         checks: in the order of the table.
         realism: of the synthetic CT; None without a critic.
         patch_score: below which a patch of it is unlike real CT.
+        affine: of the voxels of the checks, to RAS+ mm; None leaves their places out.
     """
 
     checks: list[Check]
     realism: RealismMap | None = None
     patch_score: float = 0.0
+    affine: np.ndarray | None = None
 
     @property
     def light(self) -> str:
@@ -88,6 +104,18 @@ class Verdict:
         return [
             f"{len(red)} of {len(self.checks)} checks are red ({', '.join(red)}). The likeliest cause: {cause} Do not "
             "use this synthetic CT; the table in the report has each check."
+        ]
+
+    def places(self) -> list[Place]:
+        """Where the checks that are amber or red show most; with the warning that tells of each."""
+        told, affine = set(self.warnings()), self.affine
+        if affine is None:
+            return []
+        shown = [(check, check.voxel) for check in self.checks if check.light in (AMBER, RED)]
+        return [
+            Place(check.name, in_mm(affine, voxel), check.sentence() if check.sentence() in told else "")
+            for check, voxel in shown
+            if voxel is not None
         ]
 
 
@@ -142,11 +170,12 @@ class QualityGate:
             self._slices(source, body),
             self._voids(source, body, spacing),
             _uncertainty(spread, body),
-            self._realism(realism),
+            self._realism(realism, synthetic.shape),
             *vault_checks(synthetic, outline, spacing, self.limits.vault if self.limits else {}),
         ]
         judged = self.limits is not None and bool(self.limits.realism)
-        return Verdict(checks, realism if judged else None, self.limits.patch_score if self.limits else 0.0)
+        affine = mr.affine @ nibabel.orientations.inv_ornt_aff(orientation, mr.array.shape)
+        return Verdict(checks, realism if judged else None, self.limits.patch_score if self.limits else 0.0, affine)
 
     def _field_of_view(self, body: np.ndarray, spacing: tuple[float, ...]) -> Check:
         name = "field of view"
@@ -161,11 +190,13 @@ class QualityGate:
         advice = "Beams must not pass through what the picture does not show."
         total, (amber, red) = sum(sides.values()), _CUT_CM2
         if self.limits is None or not self.limits.cut_cm or max(self.limits.cut_cm) == 0:
-            return Check(name, upper_light(total, amber, red), found, f"amber {amber:g}, red {red:g} cm2", advice)
+            limit = f"amber {amber:g}, red {red:g} cm2"
+            return Check(name, upper_light(total, amber, red), found, limit, advice, voxel=_cut_voxel(body, sides))
         length, most = cut_outline(body, spacing), max(self.limits.cut_cm)
         light = GREEN if total <= amber else AMBER if length <= most else RED
         found += f"; {length:.1f} cm of the outline per slice" if cut else ""
-        return Check(name, light, found, f"amber {amber:g} cm2, red {most:.1f} cm per slice, as in training", advice)
+        limit = f"amber {amber:g} cm2, red {most:.1f} cm per slice, as in training"
+        return Check(name, light, found, limit, advice, voxel=_cut_voxel(body, sides))
 
     def _tissues(self, hounsfield: np.ndarray, body: np.ndarray) -> Iterator[Check]:
         found = tissue_figures(hounsfield, body)
@@ -199,19 +230,21 @@ class QualityGate:
         if unlike.any():
             found += f", most of all slice {int(shown[np.argmax(distance)]) + 1} from the foot"
         limit = f"amber {_UNLIKE_SLICES[0]:.0%}, red {_UNLIKE_SLICES[1]:.0%}"
-        return Check(name, light, found, limit, "Look at these slices: contrast, artefact, anatomy.")
+        worst_slice = int(shown[np.argmax(distance)])
+        across, up = ndimage.center_of_mass(body[:, :, worst_slice])
+        middle = (float(across), float(up), float(worst_slice))
+        return Check(name, light, found, limit, "Look at these slices: contrast, artefact, anatomy.", voxel=middle)
 
     def _voids(self, mr: np.ndarray, body: np.ndarray, spacing: tuple[float, ...]) -> Check:
-        found = largest_void(mr, body, spacing)
+        found, middle = void_object(mr, body, spacing)
         if self.limits is None:
             return Check("signal voids", GREY, f"{found:.1f} ml")
         amber = max(self.limits.void_ml) + 1.0
         advice = "Dark in the MR may be metal or air: the synthetic CT cannot know which."
-        return Check(
-            "signal voids", upper_light(found, amber, 3 * amber), f"largest {found:.1f} ml", _above(amber, "ml"), advice
-        )
+        light, limit = upper_light(found, amber, 3 * amber), _above(amber, "ml")
+        return Check("signal voids", light, f"largest {found:.1f} ml", limit, advice, voxel=middle)
 
-    def _realism(self, realism: RealismMap | None) -> Check:
+    def _realism(self, realism: RealismMap | None, shape: tuple[int, ...]) -> Check:
         name = "realism"
         if realism is None or self.limits is None or not self.limits.realism:
             return Check(name, GREY, "no critic for these weights")
@@ -224,6 +257,7 @@ class QualityGate:
             f"{share:.0%} of the patches unlike real CT" + (where if share > usual else ""),
             f"amber {usual:.0%}, red {most:.0%}",
             "Look there for what no CT shows: invented bone, holes, blur.",
+            voxel=realism.worst_voxel(self.limits.patch_score, shape),
         )
 
 
@@ -234,7 +268,26 @@ def _uncertainty(standard_deviation: np.ndarray | None, body: np.ndarray) -> Che
     mean, high = uncertainty_figures(standard_deviation, body)
     found = f"mean {mean:.0f} HU in the body, {high:.1%} above 100 HU"
     limit = f"amber {_SPREAD_HU[0]:g}, red {_SPREAD_HU[1]:g} HU"
-    return Check(name, upper_light(mean, *_SPREAD_HU), found, limit, "Look at the picture of the standard deviation.")
+    light = upper_light(mean, *_SPREAD_HU)
+    where: tuple[float, float, float] | None = None
+    if light != GREEN:
+        spread = ndimage.uniform_filter(np.where(body, standard_deviation, 0).astype(np.float32), 5)
+        right, anterior, superior = np.unravel_index(int(spread.argmax()), spread.shape)
+        where = (float(right), float(anterior), float(superior))
+    advice = "Look at the picture of the standard deviation."
+    return Check(name, light, found, limit, advice, voxel=where)
+
+
+def _cut_voxel(body: np.ndarray, sides: Mapping[str, float]) -> tuple[float, float, float] | None:
+    """Middle of the body where the picture cuts most of it."""
+    side = max(sides, key=lambda name: sides[name])
+    if sides[side] == 0:
+        return None
+    axis, index = _FACES[side]
+    first, second = ndimage.center_of_mass(body.take(index, axis))
+    voxel = [float(first), float(second)]
+    voxel.insert(axis, float(index % body.shape[axis]))
+    return voxel[0], voxel[1], voxel[2]
 
 
 def _shown(value: float, kind: str) -> str:
@@ -249,3 +302,13 @@ def _interval(usual: Usual, kind: str) -> str:
 
 def _above(amber: float, unit: str) -> str:
     return f"amber {amber:.1f}, red {3 * amber:.1f} {unit}"
+
+
+def load_gate(weights: str | Path | Sequence[str | Path]) -> QualityGate:
+    """The gate of a weights file; of the first one where several are averaged.
+
+    Raises:
+        InputError: the limits or the critic beside the weights are damaged.
+    """
+    first = weights if isinstance(weights, str | Path) else next(iter(weights), "")
+    return QualityGate.beside(Path(first))

@@ -9,9 +9,15 @@ import numpy as np
 from scipy import ndimage
 
 from medical_gans.checks.quality.limits import QualityLimits, Usual
-from medical_gans.checks.quality.measures import cut_outline, largest_void, mahalanobis, slice_quantiles, tissue_figures
+from medical_gans.checks.quality.measures import (
+    VAULT_LIMITS,
+    cut_outline,
+    largest_void,
+    mahalanobis,
+    slice_quantiles,
+    tissue_figures,
+)
 from medical_gans.checks.quality.realism import RealismCritic
-from medical_gans.checks.quality.vault import VAULT_LIMITS
 from medical_gans.errors import InputError
 from medical_gans.io import Case, Volume, read_mask, read_volume
 from medical_gans.transforms import body_mask

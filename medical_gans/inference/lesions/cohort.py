@@ -26,7 +26,7 @@ class LesionEvaluator(CohortEvaluator):
     ``<case>/lesions.csv`` and, where wanted, ``<case>/probability.nii.gz`` (of any lesion, float32; with several
     classes also ``probability_<class>.nii.gz``); for DICOM input ``<case>/dicom/`` with SEG and RTSTRUCT; pictures
     under ``report/<case>/``; at the end ``lesions.csv`` of all cases, ``report.html`` and ``manifest.json``. How a
-    cohort is done, see `cohort.CohortEvaluator`.
+    cohort is done, see `inference.cohort.CohortEvaluator`.
 
     Args:
         device: where the network is.
@@ -43,6 +43,7 @@ class LesionEvaluator(CohortEvaluator):
         dicom: what is written as DICOM.
         preprocessing: from files to sequences; None takes that of the shipped configs.
         seed: for the manifest.
+        viewer: write ``report/<case>/viewer.html`` too, the volumes as a page that can be scrolled.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LesionEvaluator(CohortEvaluator):
         dicom: LesionDicom | None = None,
         preprocessing: Preprocessing | None = None,
         seed: int | None = None,
+        viewer: bool = True,
     ) -> None:
         dicom = dicom or LesionDicom()
         settings = {
@@ -98,6 +100,7 @@ class LesionEvaluator(CohortEvaluator):
             dataset_dir,
             dicom,
             preprocessing,
+            viewer,
         )
 
     def is_finished(self, case: SequenceCase) -> bool:

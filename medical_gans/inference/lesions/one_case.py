@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 
 from medical_gans.errors import InputError
-from medical_gans.inference.cohort import Progress, is_made_from, made_from, timed
+from medical_gans.inference.cohort import Progress, is_made_from, made_from, recipe, timed
 from medical_gans.inference.lesions.dicom_output import LesionDicom
 from medical_gans.inference.lesions.lesions import COLUMNS, larger_lesions, lesion_table
 from medical_gans.inference.lesions.pictures import CAPTIONS, LesionPictures
 from medical_gans.inference.lesions.segmentation import LesionSegmentation, TrainedSegmenter
-from medical_gans.inference.recipe import recipe
-from medical_gans.io import list_series, save_volume
-from medical_gans.io.formats import may_hold_dicom
+from medical_gans.io import save_volume
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.writing import whole_folder
-from medical_gans.report import input_hashes, write_record
+from medical_gans.report import Place, ViewedImage, input_hashes, write_record, write_viewer
 from medical_gans.report.cases import CASES_FOLDER
+from medical_gans.report.viewer import GREY, MAP, VIEWER
+from medical_gans.report.views import Window
 from medical_gans.transforms.sequence_volume import Preprocessing, SequenceVolume, read_sequence_case
 
 RUN = "brain_lesion inference"
@@ -52,6 +52,7 @@ class LesionCase:
         dataset_dir: folder that names of inputs are relative to.
         dicom: what is written as DICOM.
         preprocessing: from files to sequences; None takes that of the shipped configs.
+        viewer: write the volumes as a page that can be scrolled too.
     """
 
     segmentation: LesionSegmentation
@@ -65,11 +66,15 @@ class LesionCase:
     dataset_dir: str | Path = "."
     dicom: LesionDicom = field(default_factory=LesionDicom)
     preprocessing: Preprocessing | None = None
+    viewer: bool = True
 
     def is_finished(self, case: SequenceCase) -> bool:
         """Whether the case lies whole in the output folder, made from the same by the same."""
-        drawn = self.output_dir / CASES_FOLDER / case.name / "case.json"
-        return drawn.is_file() and is_made_from(self.output_dir / case.name, self._made_from(case))
+        drawn = self.output_dir / CASES_FOLDER / case.name
+        wanted = ["case.json", *([VIEWER] if self.viewer else [])]
+        return all((drawn / name).is_file() for name in wanted) and is_made_from(
+            self.output_dir / case.name, self._made_from(case)
+        )
 
     def sources(self, case: SequenceCase) -> list[Source]:
         """The sequences that a case is made of."""
@@ -87,8 +92,8 @@ class LesionCase:
         """
         seconds: dict[str, float] = {}
         with timed(seconds, "read"):
-            self._check_names(case)
             volume = self._read(case)
+            self._check_names(case, volume)
             self.dicom.check(volume.source)
             inputs = self._inputs(case)
         with timed(seconds, "compare"):
@@ -116,9 +121,16 @@ class LesionCase:
                 write_table(folder / TABLE, rows)
                 warnings += self.dicom.save(folder, label, self.trained.classes, volume.source)
 
+            places = [_place(row) for row in rows[:_ON_PAGE]]
+
             def draw(place: Path) -> Mapping[str, str]:
                 with timed(seconds, "pictures"):
-                    self._draw(case, volume, label, probability, place)
+                    channels = self._draw(case, volume, label, probability, place)
+                if self.viewer:
+                    with timed(seconds, "viewer"):
+                        self._write_viewer(
+                            place / VIEWER, case.name, volume, channels, label, probability, places, warnings
+                        )
                 return CAPTIONS
 
             write_record(
@@ -130,6 +142,7 @@ class LesionCase:
                 warnings=warnings,
                 inputs=inputs,
                 seconds=seconds,
+                places=places if self.viewer else (),
                 origin=origin,
             )
         return warnings
@@ -140,21 +153,17 @@ class LesionCase:
             case, self.channels, preprocessing=self.preprocessing, spacing=spacing, strict=self.strict
         )
 
-    def _check_names(self, case: SequenceCase) -> None:
+    def _check_names(self, case: SequenceCase, volume: SequenceVolume) -> None:
         """Refuse DICOM whose own description says that it is another sequence."""
         names = dict.fromkeys([*self.channels, *self.trained.sequences])
         for channel, path in zip(self.channels, case.channels, strict=True):
-            if path is None or not may_hold_dicom(path):
-                continue
-            for series in list_series(path):
-                if series.modality != "MR":
-                    continue  # passed over by the intake
-                others = [name for name in names if name != channel and _says(series.description, name)]
-                if others and not _says(series.description, channel):
-                    raise InputError(
-                        f"{path} is given as {channel}, but its series description says {others[0]}. Check the order "
-                        "of the sequences, or rename the folder."
-                    )
+            description = volume.descriptions.get(channel, "")
+            others = [name for name in names if name != channel and _says(description, name)]
+            if others and not _says(description, channel):
+                raise InputError(
+                    f"{path} is given as {channel}, but its series description says {others[0]}. Check the order "
+                    "of the sequences, rename the folder, or choose another series by select."
+                )
 
     def _compare(self, case: SequenceCase, volume: SequenceVolume) -> list[str]:
         """What is unlike training, as sentences."""
@@ -190,17 +199,55 @@ class LesionCase:
 
     def _draw(
         self, case: SequenceCase, volume: SequenceVolume, label: np.ndarray, probability: np.ndarray, place: Path
-    ) -> None:
+    ) -> dict[str, np.ndarray]:
+        """Pictures; returns the sequences on the grid of the first one."""
         there = [number for number, path in enumerate(case.channels) if path is not None]
         images = volume.to_source_grid(np.concatenate([volume.image[there], volume.foreground[None]]))
+        channels = {self.channels[number]: image for number, image in zip(there, images, strict=False)}
         LesionPictures.from_stored(
-            {self.channels[number]: image for number, image in zip(there, images, strict=False)},
+            channels,
             images[-1] > 0.5,
             label,
             1 - probability[0],
             volume.source.affine,
             self.trained.classes,
         ).draw(place)
+        return channels
+
+    def _write_viewer(
+        self,
+        path: Path,
+        name: str,
+        volume: SequenceVolume,
+        channels: Mapping[str, np.ndarray],
+        label: np.ndarray,
+        probability: np.ndarray,
+        places: Sequence[Place],
+        warnings: Sequence[str],
+    ) -> None:
+        """Sequences, the first with the numbers of its file, the others as the network saw them; and what was found."""
+        first, *others = channels
+        images = [ViewedImage(first, volume.source.array, GREY, "")]
+        images += [ViewedImage(f"{other} (normalised)", channels[other], GREY, "") for other in others]
+        likely = np.rint(1000 * (1 - probability[0])) / 10
+        images.append(ViewedImage("probability", likely, MAP, "%", Window(50, 100)))
+        classes = self.trained.classes
+        outlines = (
+            (classes[value] if value < len(classes) else f"class {value}", label == value)
+            for value in np.unique(label[label > 0]).tolist()
+        )
+        write_viewer(
+            path,
+            name,
+            images,
+            volume.source.affine,
+            structures=outlines,
+            places=places,
+            warnings=warnings,
+            start=places[0].position if places else None,
+            shown=range(len(images) - 1),
+            faded=(0, len(images) - 1),
+        )
 
     def _inputs(self, case: SequenceCase) -> dict[str, str]:
         return input_hashes(*case.channels, case.mask, dataset_dir=self.dataset_dir)
@@ -243,6 +290,13 @@ def _on_page(row: Mapping[str, Any]) -> dict[str, str]:
         ),
         "mean probability": f"{row['mean_probability']:.2f}",
     }
+
+
+def _place(row: Mapping[str, Any]) -> Place:
+    return Place(
+        f"lesion {row['lesion']}, {row['class']}, {row['volume_ml']:.3g} ml",
+        (float(row["right_mm"]), float(row["anterior_mm"]), float(row["superior_mm"])),
+    )
 
 
 def _middle(volume: SequenceVolume) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.orientations import inv_ornt_aff, io_orientation
 from scipy import ndimage
 
-from medical_gans.report.sheet import SERIES_COLOURS, Sheet
+from medical_gans.report.pictures import SERIES_COLOURS, Sheet
 from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, radiological_slice, ras_view
 
 CAPTIONS = {

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
-from medical_gans.inference.recipe import recipe
+from medical_gans.inference.cohort import recipe
 from medical_gans.transforms.sequence_grid import ToSourceGridd
 from medical_gans.transforms.sequence_volume import SequenceVolume, applied
 from medical_gans.transforms.sequences import WithinForegroundd

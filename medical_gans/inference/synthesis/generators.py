@@ -1,20 +1,29 @@
-"""Generators made ready to translate images of any size: padded, laid out, tiled where needed, timed."""
+"""From weights files to generators that translate images of any size: padded, laid out, tiled where needed, timed."""
 
 from __future__ import annotations
 
 import copy
+import json
+import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
+from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
+from medical_gans.inference.synthesis.cpu_layers import computes_in_bfloat16, with_fast_layers
 from medical_gans.inference.synthesis.tiles import TiledGenerator
+from medical_gans.io import TrainingCases, read_volume
 from medical_gans.networks.resnet_generator import STRIDE
+from medical_gans.weights import WeightsCard, check_network, load_network, load_weights
 
 _VOXELS_PER_PASS = {"cpu": 1 << 18, "cuda": 1 << 22}
 """Larger batches are no faster: on a CPU their activations fall out of the cache."""
@@ -32,7 +41,7 @@ class Generators:
         device: where to compute.
         adjacent: channels that they take; None asks the generators.
         tile: edge of tiles in voxels; None translates whole slices, and volumes as far as the memory goes.
-        amp: automatic mixed precision; acts on a GPU only.
+        amp: mixed precision, on a GPU (float16) and on a CPU that has instructions for it (bfloat16).
         inferer: applies a network to images, as those of MONAI do: ``inferer(images, network)``; None passes them on.
 
     Attributes:
@@ -68,15 +77,17 @@ class Generators:
         self.device = device
         self.dimensions = 3 if isinstance(first, nn.Conv3d) else 2
         self.width = first.out_channels if first is not None else 1
-        self.amp = amp and device.type == "cuda"
+        self.amp = amp and (device.type == "cuda" or (device.type == "cpu" and computes_in_bfloat16()))
         self.inferer = inferer or SimpleInferer()
         self.stride = max(_stride(generator) for generator in generators)
         self.seconds = 0.0
         self.networks = [copy.deepcopy(g).eval().requires_grad_(False).to(device) for g in generators]
+        self._autocasts = self.amp
         if self.dimensions == 2:
+            precision = torch.bfloat16 if self.amp else torch.float32
             for network in self.networks:
                 if device.type == "cpu":
-                    with_narrow_convolutions(network)
+                    self._autocasts = not with_fast_layers(network, precision)
                 # Convolutions of these widths run a third faster on a CPU when channels lie together.
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tile = tile
@@ -96,7 +107,7 @@ class Generators:
         padding = [amount for size in reversed(beyond) for amount in (0, size)]
         reflects = all(size > amount for size, amount in zip(sizes, beyond, strict=True))
         begin = time.perf_counter()
-        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self.amp):
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=self._autocasts):
             padded = functional.pad(images, padding, mode="reflect" if reflects else "replicate")
             if self.dimensions == 2:
                 padded = padded.contiguous(memory_format=torch.channels_last)
@@ -130,48 +141,125 @@ def _stride(network: nn.Module) -> int:
     return int(getattr(network, "stride", unknown))
 
 
-class NarrowConvolution(nn.Module):
-    """A 2D convolution to a single channel, equal to the given one up to rounding, and faster on a CPU.
+logger = logging.getLogger(__name__)
 
-    CPU kernels work on many output channels at a time, so that one alone leaves them idle. Here each row of the
-    kernel makes a channel of its own, and the channels are added, each moved by its row.
+_MEASURED = 200
+"""MRs at most that a fingerprint is taken of, evenly drawn from larger cohorts."""
 
-    Args:
-        convolution: from any number of channels to one, without stride, dilation or groups.
+
+@dataclass(frozen=True, eq=False)
+class TrainedGenerators:
+    """Generators of one architecture, each with its weights.
+
+    Attributes:
+        generators: in evaluation mode.
+        files: their weights files.
+        spacing: voxel size of training in mm along the canonical axes; None where kept or not known.
+        plane: of the training slices; several with commas between them.
+        fingerprint: of the training images; None where the weights came without it.
     """
 
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        assert isinstance(convolution.padding, tuple)
-        rows, columns = convolution.padding
-        self.padding = [columns, columns, rows, rows]
-        self.mode = "constant" if convolution.padding_mode == "zeros" else convolution.padding_mode
-        self.bias = convolution.bias
-        self.rows = nn.Parameter(convolution.weight.detach()[0].transpose(0, 1)[:, :, None], requires_grad=False)
+    generators: Sequence[nn.Module]
+    files: Sequence[Path]
+    spacing: Sequence[float | None] = (None, None, None)
+    plane: str = "axial"
+    fingerprint: Fingerprint | None = None
 
-    @staticmethod
-    def replaces(convolution: nn.Conv2d) -> bool:
-        """Whether a convolution is of that kind."""
-        return (
-            (convolution.out_channels, convolution.groups) == (1, 1)
-            and convolution.kernel_size[0] > 1
-            and (convolution.stride, convolution.dilation) == ((1, 1), (1, 1))
-            and not isinstance(convolution.padding, str)
+
+def load_generators(
+    weights: str | Path | Sequence[str | Path], network: nn.Module | Callable[[], nn.Module] | None = None
+) -> TrainedGenerators:
+    """Load one or several weights files, each into the network that its card tells of.
+
+    Args:
+        weights: files, each with its card (`weights.WeightsCard`) beside it.
+        network: of the first file, and of those that have no card; or what makes it. None asks the cards.
+
+    Raises:
+        InputError: a file is missing, damaged, or does not fit the network.
+        SettingError: no file, or files trained at different spacings, on different planes, or on another
+            number of adjacent slices.
+    """
+    files = _files(weights)
+    cards = {file: card for file in files if (card := WeightsCard.of(file)) is not None}
+    _check_alike(cards)
+    if network is not None and not isinstance(network, nn.Module):
+        network = network()
+    generators = []
+    for file in files:
+        asks_card = network is None or (file != files[0] and file in cards)
+        generators.append(load_network(file) if asks_card else load_weights(copy.deepcopy(network), file))  # type: ignore[arg-type]
+    if not cards:
+        logger.warning(
+            "%s has no card (%s) beside it: at which voxel size and on what images it was trained "
+            "is not known, so the input is neither resampled nor checked.",
+            files[0].name,
+            files[0].with_suffix(".json").name,
         )
-
-    def forward(self, features: Tensor) -> Tensor:
-        by_row = functional.conv2d(functional.pad(features, self.padding, self.mode), self.rows)
-        height = by_row.shape[2] - len(self.rows) + 1
-        image: Tensor = sum(  # type: ignore[assignment]
-            by_row[:, row : row + 1, row : row + height] for row in range(len(self.rows))
-        )
-        return image if self.bias is None else image + self.bias
+        return TrainedGenerators(generators, files)
+    card = next(iter(cards.values()))
+    fingerprint = Fingerprint.from_json(json.dumps(card.fingerprint)) if card.fingerprint else None
+    return TrainedGenerators(generators, files, card.spacing, card.plane, fingerprint)
 
 
-def with_narrow_convolutions(network: nn.Module) -> nn.Module:
-    """Replace, in place, every convolution that has a faster form."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d) and NarrowConvolution.replaces(child):
-                setattr(parent, name, NarrowConvolution(child))
-    return network
+def translation_card(weights: str | Path | Sequence[str | Path]) -> WeightsCard:
+    """What is known of weights: the first card there is, or one that leaves everything as it comes.
+
+    Raises:
+        InputError: a card cannot be read.
+        SettingError: no file.
+    """
+    found = (WeightsCard.of(file) for file in _files(weights))
+    return next((card for card in found if card is not None), WeightsCard([None, None, None]))
+
+
+def _files(weights: str | Path | Sequence[str | Path]) -> list[Path]:
+    files = [Path(weights)] if isinstance(weights, str | Path) else [Path(file) for file in weights]
+    if not files:
+        raise SettingError("weights is empty. Give at least one weights file.")
+    return files
+
+
+def _check_alike(cards: Mapping[Path, WeightsCard]) -> None:
+    for file, card in cards.items():
+        first, other = next(iter(cards.items()))
+        if (list(card.spacing), card.plane) != (list(other.spacing), other.plane):
+            raise SettingError(
+                f"{first} and {file} were trained at different spacings or on different planes. "
+                "Average weights of one kind only."
+            )
+        if card.adjacent != other.adjacent:
+            raise SettingError(
+                f"{first} was trained on {other.adjacent} adjacent slices, {file} on {card.adjacent}. "
+                "Average weights of one kind only."
+            )
+
+
+def training_card(
+    cases: TrainingCases,
+    *,
+    anatomy: str,
+    spacing: Sequence[float | None],
+    plane: str,
+    adjacent: int,
+    network_def: Mapping[str, Any],
+) -> WeightsCard:
+    """The card of weights in training: settings that inference needs, and the fingerprint of the training MRs.
+
+    Args:
+        cases: the training set.
+        anatomy: site in plain words, such as ``head``.
+        spacing: voxel size of training in mm.
+        plane: of the slices; several, with commas between them, are averaged at inference.
+        adjacent: slices stacked as channels.
+        network_def: the network as it is configured.
+
+    Raises:
+        SettingError: weights of such a network could not be used, see `weights.check_network`.
+    """
+    check_network(network_def)
+    drawn = cases.mr[:: -(-len(cases.mr) // _MEASURED)]
+    volumes = (read_volume(case.mr, modality="MR") for case in drawn if case.mr is not None)
+    fingerprint = Fingerprint.from_volumes(((v.array, v.spacing) for v in volumes), anatomy=anatomy)
+    facts = json.loads(fingerprint.to_json())
+    return WeightsCard(spacing, plane, adjacent, network_def=network_def, fingerprint=facts)

@@ -18,13 +18,13 @@ from torch import nn
 
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import InputError, SettingError
-from medical_gans.inference.recipe import recipe
+from medical_gans.inference.cohort import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.io import Volume, read_volume
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
-from medical_gans.transforms.encoding import NormaliseMRd
 from medical_gans.transforms.grid import PLANES, NetworkView, Part, SlicePlane, ToGridd, WholeBody, grid_of
+from medical_gans.transforms.intensity import NormaliseMRd
 from medical_gans.transforms.reading import ReadImaged, on_its_grid, preprocessed
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class SliceSynthesis:
         uncertainty: keep the standard deviation where there are several estimates.
         slice_batch: slices per pass; None chooses by their size.
         tile: edge in voxels of tiles, for slices too large for the memory; None translates whole slices.
-        amp: automatic mixed precision; acts on a GPU only.
+        amp: mixed precision, see `generators.Generators`.
         device: where to compute.
         preprocessing: of ``{"image": MR}``, with a `transforms.ToGridd` that tells spacing and planes in place of those
             above; None reads, turns and normalises.

@@ -1,7 +1,8 @@
 """DICOM in and out: strict intake, CT series, segmentations, structure sets, sending. Names are loaded on first use."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medical_gans.faces import face
 
 if TYPE_CHECKING:
     from medical_gans.io.dicom.attributes import check_source
@@ -64,12 +65,4 @@ __all__ = [
     "write_structure_set",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = face(__name__, _HOME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, count
@@ -50,11 +51,12 @@ def find_structure_sets(mr: Path, frame_of_reference_uid: str) -> list[Path]:
     """
     folder = mr if mr.is_dir() else mr.parent
     candidates = list(visible_files(folder))
-    for entry in visible_entries(folder.parent):
-        if entry.is_file():
-            candidates.append(entry)
-        elif entry != folder and not holds_dicom_images(entry):
-            candidates += [file for file in visible_entries(entry) if file.is_file()]
+    with suppress(PermissionError):  # of what is none of the input's
+        for entry in visible_entries(folder.parent):
+            if entry.is_file():
+                candidates.append(entry)
+            elif entry.is_dir() and entry != folder and not holds_dicom_images(entry):
+                candidates += [file for file in visible_entries(entry) if file.is_file()]
     with quiet():
         return [path for path in candidates if _is_in_frame(path, frame_of_reference_uid)]
 
@@ -188,11 +190,11 @@ def _frames(original: Dataset) -> set[str]:
 
 
 def _is_in_frame(path: Path, frame_of_reference_uid: str) -> bool:
-    with path.open("rb") as stream:  # most files are images: to parse each one's beginning takes ten times as long
-        if RTStructureSetStorage.encode() not in stream.read(_BEGINNING):
-            return False
     tags = ["FrameOfReferenceUID", "ReferencedFrameOfReferenceSequence", "StructureSetROISequence"]
     try:
+        with path.open("rb") as stream:  # most files are images: to parse each one's beginning takes ten times as long
+            if RTStructureSetStorage.encode() not in stream.read(_BEGINNING):
+                return False
         if pydicom.filereader.read_file_meta_info(path).MediaStorageSOPClassUID != RTStructureSetStorage:
             return False
         return frame_of_reference_uid in _frames(pydicom.dcmread(path, specific_tags=tags))

@@ -18,9 +18,8 @@ from medical_gans.io.dicom.ct_grid import SliceGrid, onto, slice_grid
 from medical_gans.io.dicom.files import SharedElements, decimals
 from medical_gans.io.dicom.headers import quiet, text
 from medical_gans.io.dicom.uids import NewUIDs
-from medical_gans.io.grid import Affine, lps_to_ras
+from medical_gans.io.formats import Affine, integer_type, lps_to_ras
 from medical_gans.io.ownership import Origin, Source
-from medical_gans.io.stored_values import integer_type
 from medical_gans.io.writing import whole_folder
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071

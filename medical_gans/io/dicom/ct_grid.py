@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from medical_gans.io.grid import Affine, corners, lps_to_ras
+from medical_gans.io.formats import Affine, corners, lps_to_ras
 
 _AXIAL = 1e-3  # largest component of a row or column off its axis, and of the slice step: 0.06 degrees
 _MOST_SLICES = 399  # planning systems are known to refuse 400

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medical_gans.errors import InputError
-from medical_gans.io.grid import Affine, corners, lps_to_ras
+from medical_gans.io.formats import Affine, corners, lps_to_ras
 
 Vectors = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ _ORIENTATION_JITTER = 1e-3  # largest difference of a direction cosine that coun
 _COARSEST_COSINE = 0.005  # half of the second decimal: coarser cosines explain nothing
 _SPACING_JITTER = 0.01  # of the slice spacing, and never less than the rounding of positions: always accepted
 _UNEVEN = 0.03  # of the slice spacing: accepted, for scanners round before they write
-_COARSEST_POSITION = 0.125, 1.0  # of the slice spacing; mm sideways: rounding beyond it explains nothing
+_COARSEST_POSITION = 1.0  # mm sideways: rounding beyond it explains nothing
 _ROUNDING = 0.02  # mm
 _LATERAL_JITTER = 0.1  # of a pixel, over the whole stack
 _SAME_PLACE = 0.01  # mm
@@ -162,7 +162,7 @@ def _upright(
     """Directions; mm along rows and columns per mm along the normal (that of a tilted gantry); was it rounded."""
     tolerance = _LATERAL_JITTER * min(places.pixel)
     beside = float(np.abs(directions[:2]).sum(axis=1).max()) * places.position_rounding
-    explained = 2 * beside if beside <= _COARSEST_POSITION[1] else 0.0
+    explained = 2 * beside if beside <= _COARSEST_POSITION else 0.0
     sideways = (places.positions - places.positions[0]) @ directions[:2].T
     if np.linalg.norm(sideways, axis=1).max() <= tolerance:
         return directions, np.zeros(2), False
@@ -208,8 +208,8 @@ def _check_spacing(name: str, along: NDArray[np.float64], rounding: float) -> bo
     off = float(np.abs(along - along.mean() - count * (count @ along) / (count @ count)).max())
     if off <= tolerance:
         return off > _ROUNDING
-    explained = 2 * rounding if rounding <= _COARSEST_POSITION[0] * usual else 0.0
-    if off <= max(explained, _UNEVEN * usual):
+    explained = 2 * rounding if rounding < 0.5 * _deviation_of_a_gap(len(along)) * usual else 0.0
+    if off <= _UNEVEN * usual or (explained and _smallest_deviation(along) <= 1.001 * rounding):
         return True
     widest = int(steps.argmax())
     multiples = np.maximum(np.round(steps / usual), 1)
@@ -225,6 +225,29 @@ def _check_spacing(name: str, along: NDArray[np.float64], rounding: float) -> bo
         f"{narrowest + 2}, {steps[widest]:.2f} mm between {widest + 1} and {widest + 2}. "
         "Export a series with one spacing, or resample it first."
     )
+
+
+def _deviation_of_a_gap(count: int) -> float:
+    """How far slices with one missing among them lie off every regular grid, at least; in slice spacings.
+
+    A step of 1 between slices m - 1 and m leaves a straight line (1 - 1 / m) / 2 or more, on its longer side.
+    """
+    return 0.5 * (1 - 1 / math.ceil(count / 2))
+
+
+def _smallest_deviation(along: NDArray[np.float64]) -> float:
+    """The largest distance of slices from the regular grid for which it is smallest (mm)."""
+    count = np.arange(len(along))
+    slope = float(np.polyfit(count, along, 1)[0])
+    reach = float(np.ptp(along - slope * count))  # another slope than within this turns the stack by more
+    low, high = slope - reach, slope + reach
+    for _ in range(60):  # the width is convex in the slope
+        third = (high - low) / 3
+        if np.ptp(along - (low + third) * count) < np.ptp(along - (high - third) * count):
+            high -= third
+        else:
+            low += third
+    return 0.5 * float(np.ptp(along - 0.5 * (low + high) * count))
 
 
 def straightened(array: np.ndarray, affine: Affine) -> tuple[np.ndarray, Affine]:

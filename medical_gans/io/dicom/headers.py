@@ -95,7 +95,7 @@ def read_header(path: Path) -> pydicom.Dataset | None:
         if not hasattr(header, "file_meta"):
             header.file_meta = FileMetaDataset()
         if not is_image_object(header):
-            if bare and not len(header):
+            if not len(header):  # cut off before it says what it is
                 raise damaged(path)
             return None
         if "Rows" not in header:

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ class SeriesSummary:
     @property
     def label(self) -> str:
         """The words that choose it."""
-        return f"{self.description} series {self.number} {self.modality}"
+        return f"{self.description} series {self.number} {self.modality} {self.uid}"
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def chosen_series(
     shown = shown_source(source)
     if not series:
         raise InputError(f"{shown} holds no DICOM image. Give an image file or the folder of one DICOM series.")
-    listed = "\n".join(f"  {_summary(uid, slices)}" for uid, slices in sorted(series.items()))
     if series_uid is not None:
         if series_uid not in series:
+            listed = "\n".join(f"  {_summary(uid, slices)}" for uid, slices in sorted(series.items()))
             raise InputError(f"{shown} holds no series {series_uid}. It holds:\n{listed}")
         return ChosenSeries(series_uid, series[series_uid], phrases=tuple(phrases))
     if len(series) == 1:
@@ -132,12 +132,7 @@ def chosen_series(
         more = [f"and {len(passed) - _MOST_PASSED} more"] if len(passed) > _MOST_PASSED else []
         said = f"Passed over beside this series: {'; '.join(passed[:_MOST_PASSED] + more)}."
         return ChosenSeries(uid, slices, (said,), tuple(rest))
-    wanted = f"; none of them is a series of {modality}" if modality and not candidates else "; one is needed"
-    raise InputError(
-        f"{shown} holds {len(series)} DICOM series{wanted}. Keep the wanted one in a folder of its own; mr_to_ct "
-        'inference also takes --select with words of its description or "series NUMBER", --series_uid UID, or '
-        f"--all_series true for every MR:\n{listed}"
-    )
+    raise InputError(f"{shown} holds {len(series)} DICOM series; {_choices(series, candidates, modality)}")
 
 
 def choose_series(cases: Sequence[Case], series_uid: str | None = None) -> list[Case]:
@@ -202,7 +197,7 @@ def files_of(source: DicomSource) -> list[Path]:
         return _existing([Path(path) for path in source], "The list of files")
     path = Path(source)
     if path.is_dir():
-        return [file for file in visible_files(path) if file.is_file()]
+        return list(visible_files(path))
     if path.suffix.lower() == FILE_LIST_SUFFIX:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
         if not any(lines) or any("\0" in line for line in lines):
@@ -238,9 +233,37 @@ def _may_be_volume(slices: Sequence[DicomSlice], modality: str | None) -> bool:
     said = text(header, "Modality")
     if said not in ((modality,) if modality else _MODALITIES) or len(slices) < 2:
         return False
-    if "Secondary Capture" in UID(text(header, "SOPClassUID")).name or "SCREEN SAVE" in words(header, "ImageType"):
+    odd = {"SCREEN SAVE", "MOSAIC"} & {*words(header, "ImageType")}
+    if odd or "Secondary Capture" in UID(text(header, "SOPClassUID")).name:
         return False
     return (whole(header, "SamplesPerPixel") or 1) == 1 and not all(is_localizer(one) for one in slices)
+
+
+def _choices(
+    series: Mapping[str, Sequence[DicomSlice]], candidates: Mapping[str, Sequence[DicomSlice]], modality: str | None
+) -> str:
+    """What to do about several series: the words to type for those that may be volumes, and what else there is."""
+    offered = [_summary(uid, slices) for uid, slices in sorted(candidates.items())]
+    others = [_summary(uid, slices) for uid, slices in sorted(series.items()) if uid not in candidates]
+    if not offered:
+        listed = "\n".join(f"  {one}" for one in others)
+        return f"none of them can be a volume of {modality or 'MR or CT'}. Give another folder; here are:\n{listed}"
+    typed = [_words_for(one, offered) for one in offered]
+    lines = [f'  "{words}"  {one.short}  {one.uid}' for words, one in zip(typed, offered, strict=True)]
+    lines += [f"  not to choose from: {one.short}" for one in others[:_MOST_PASSED]]
+    return (
+        f'one is needed. Choose one by select, such as --select "{typed[0]}", or keep the wanted one in a folder of '
+        "its own (mr_to_ct inference makes a case of every MR by --all_series true):\n" + "\n".join(lines)
+    )
+
+
+def _words_for(one: SeriesSummary, offered: Sequence[SeriesSummary]) -> str:
+    """The first words that name a series among others, and none of these."""
+    others = [other.label for other in offered if other is not one]
+    for said in (one.description.replace(",", " "), f"series {one.number}", one.modality):
+        if matches(said, one.label) and said.strip() and not any(matches(said, label) for label in others):
+            return said
+    return one.uid
 
 
 def _existing(paths: list[Path], name: str) -> list[Path]:

@@ -32,7 +32,7 @@ from pydicom.uid import (
 
 from medical_gans.errors import InputError
 from medical_gans.io.dicom.headers import UNREADABLE, DicomSlice, damaged, quiet, whole
-from medical_gans.io.stored_values import integer_type
+from medical_gans.io.formats import integer_type
 
 _JPEG = {0xC0: JPEGBaseline8Bit, 0xC1: JPEGExtended12Bit, 0xC3: JPEGLossless, 0xF7: JPEGLSNearLossless}
 _MOST_SEGMENTS, _FIRST_SEGMENT = 15, b"\x40\0\0\0"  # of RLE (PS3.5, G.5)
@@ -96,6 +96,22 @@ def without_padding(array: np.ndarray, slices: Sequence[DicomSlice]) -> tuple[np
     return array, (said,) if count else ()
 
 
+def without_inversion(array: np.ndarray) -> tuple[np.ndarray, str]:
+    """An MR of MONOCHROME1, which is shown with its lowest values white (PS3.3, C.7.6.3.1.2), and a sentence about it.
+
+    That says how it is shown, not what is stored. Where the outermost voxels are the bright ones, though, what is
+    stored is the negative of an MR, and is turned round.
+    """
+    ends = [np.take(array, index, axis).ravel() for axis in range(3) for index in (0, -1)]
+    low, high = (float(value) for value in np.percentile(array, (0.1, 99.9)))
+    if float(np.median(np.concatenate(ends))) <= 0.5 * (low + high):
+        return array, "The images are to be shown inverted (MONOCHROME1); their values were taken as they are stored."
+    lowest, highest = array.min(), array.max()
+    turned = (highest.astype(np.float64) + lowest.astype(np.float64)) - array
+    said = "The images are negatives (MONOCHROME1, with a bright background); their values were turned round."
+    return turned.astype(array.dtype), said
+
+
 def decoded_by_itk(path: Path, syntax: UID | None = None) -> np.ndarray:
     """Stored numbers (frame, row, column) as SimpleITK decodes them, which brings GDCM along.
 
@@ -107,6 +123,8 @@ def decoded_by_itk(path: Path, syntax: UID | None = None) -> np.ndarray:
     bare = pydicom.Dataset({element.tag: element for element in source if element.tag.group in (0x0028, 0x7FE0)})
     for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit"):
         bare.pop(keyword, None)
+    if bare.get("PhotometricInterpretation") == "MONOCHROME1":
+        bare.PhotometricInterpretation = "MONOCHROME2"  # which ITK leaves as it is stored
     bare.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
     bare.SOPInstanceUID = "2.25.1"
     bare.file_meta = FileMetaDataset()

@@ -21,7 +21,7 @@ from medical_gans.io.dicom.attributes import patient_and_study, series_number, s
 from medical_gans.io.dicom.files import decimals
 from medical_gans.io.dicom.headers import UNREADABLE, damaged, quiet, text
 from medical_gans.io.dicom.uids import NewUIDs
-from medical_gans.io.grid import by
+from medical_gans.io.formats import by
 from medical_gans.io.volumes import Volume
 from medical_gans.io.writing import whole_file
 

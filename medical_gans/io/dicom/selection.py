@@ -16,6 +16,7 @@ import numpy as np
 from medical_gans.errors import InputError
 from medical_gans.io.dicom.geometry import at_one_place
 from medical_gans.io.dicom.headers import DicomSlice, number, numbers, text, words
+from medical_gans.io.formats import LOCALIZERS
 
 _WORDS = {
     "ImageType": "",
@@ -75,14 +76,16 @@ def chosen_stack(name: str, slices: Sequence[DicomSlice], wanted: Sequence[str])
         InputError: none or several are named; the message lists what there is.
     """
     found = stacks_of(slices)
-    fitting = [one for one in found if all(matches(phrase, one.label) for phrase in wanted)]
+    fitting = [one for one in found if all(_is_named(one, phrase) for phrase in wanted)]
     if len(fitting) == 1:
         return fitting[0].slices
     shown = ", ".join(f'"{phrase}"' for phrase in wanted)
     if len(found) < 2:
         raise InputError(f"{name} holds nothing to select {shown} from: its images form one stack at most.")
+    offered = fitting or found
     raise InputError(
-        f"{name} holds {len(fitting) or 'no'} stacks named {shown}. Choose one by select:\n{listed(fitting or found)}"
+        f"{name} holds {len(fitting) or 'no'} stacks named {shown}. Choose one by select, such as --select "
+        f'"{offered[0].label}":\n{listed(offered)}'
     )
 
 
@@ -92,9 +95,19 @@ def listed(stacks: Sequence[Stack]) -> str:
     return "\n".join(lines + ([f"  and {len(stacks) - _MOST_LISTED} more"] if len(stacks) > _MOST_LISTED else []))
 
 
+def _is_named(stack: Stack, phrase: str) -> bool:
+    """Whether a phrase stands in what a stack is called, or all its images say it of themselves."""
+    return matches(phrase, stack.label) or all(_says(one, phrase) for one in stack.slices)
+
+
+def _says(one: DicomSlice, phrase: str) -> bool:
+    """Whether an image says a phrase of itself, in any of the attributes that tell stacks apart."""
+    return any(matches(phrase, f"{begin} {_label(one, keyword)}") for keyword, begin in _WORDS.items())
+
+
 def is_localizer(one: DicomSlice) -> bool:
     """Whether an image says that it is a localizer."""
-    return any(word.upper() in ("LOCALIZER", "SCOUT", "SURVEY") for word in words(one.header, "ImageType"))
+    return any(word.upper() in LOCALIZERS for word in words(one.header, "ImageType"))
 
 
 def stacks_of(slices: Sequence[DicomSlice]) -> list[Stack]:

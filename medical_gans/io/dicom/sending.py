@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,12 @@ def check_can_send(address: str, calling_ae: str, called_ae: str) -> tuple[str, 
 
 
 def send_files(
-    files: Sequence[Path], address: str, *, calling_ae: str = "MEDICAL_GANS", called_ae: str = "ANY-SCP"
+    files: Sequence[Path],
+    address: str,
+    *,
+    calling_ae: str = "MEDICAL_GANS",
+    called_ae: str = "ANY-SCP",
+    tls: ssl.SSLContext | None = None,
 ) -> dict[Path, str]:
     """Store DICOM files in an archive, in the order given.
 
@@ -59,6 +65,7 @@ def send_files(
         address: ``host:port``.
         calling_ae: our application entity title.
         called_ae: that of the archive.
+        tls: None sends in the clear.
 
     Returns:
         The reason for each object that was not stored; empty when all were.
@@ -70,7 +77,7 @@ def send_files(
     host, port = check_can_send(address, calling_ae, called_ae)
     failures: dict[Path, str] = {}
     with _silent_pynetdicom():
-        association = _associate(files, host, port, calling_ae, called_ae)
+        association = _associate(files, host, port, calling_ae, called_ae, tls)
         try:
             for path in files:
                 if reason := _store(association, path):
@@ -81,7 +88,9 @@ def send_files(
     return failures
 
 
-def _associate(files: Sequence[Path], host: str, port: int, calling_ae: str, called_ae: str) -> Any:
+def _associate(
+    files: Sequence[Path], host: str, port: int, calling_ae: str, called_ae: str, tls: ssl.SSLContext | None
+) -> Any:
     from pynetdicom import AE
 
     entity = AE(ae_title=calling_ae)
@@ -90,7 +99,7 @@ def _associate(files: Sequence[Path], host: str, port: int, calling_ae: str, cal
     kinds = dict.fromkeys((meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID) for meta in metas)
     for sop_class, syntax in list(kinds)[:_MOST_CONTEXTS]:
         entity.add_requested_context(sop_class, syntax)
-    association = entity.associate(host, port, ae_title=called_ae)
+    association = entity.associate(host, port, ae_title=called_ae, tls_args=None if tls is None else (tls, host))
     if association.is_established:
         return association
     if association.is_rejected:

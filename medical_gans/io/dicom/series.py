@@ -43,10 +43,10 @@ from medical_gans.io.dicom.index import (
     list_series,
     shown_source,
 )
-from medical_gans.io.dicom.pixels import real_stack, same_pixels, without_padding
+from medical_gans.io.dicom.pixels import real_stack, same_pixels, without_inversion, without_padding
 from medical_gans.io.dicom.scaling import scaled
 from medical_gans.io.dicom.selection import chosen_stack, is_localizer, listed, phrases, stacks_of
-from medical_gans.io.stored_values import check_finite
+from medical_gans.io.formats import check_finite
 from medical_gans.io.volumes import Volume
 
 __all__ = ["SeriesSummary", "list_series", "read_series"]
@@ -149,6 +149,9 @@ def _volume(name: str, place: Path, slices: Sequence[DicomSlice], repair: bool) 
     if modality == "MR":
         array, about_padding = without_padding(array, slices)
         repairs += about_padding
+        if text(header, "PhotometricInterpretation") == "MONOCHROME1":
+            array, about_inversion = without_inversion(array)
+            doubts += (about_inversion,)
     angle = shear_degrees(affine)
     if angle > _UPRIGHT:
         array, affine = straightened(array, affine)
@@ -171,9 +174,12 @@ def _check_images(name: str, slices: Sequence[DicomSlice]) -> None:
                 "Export it as single-frame or as enhanced DICOM."
             )
         if "MOSAIC" in words(header, "ImageType"):
-            raise InputError(f"{name} stores its slices as mosaic tiles, which cannot be read. Convert it to NIfTI.")
+            raise InputError(
+                f"{name} is a Siemens mosaic: each image shows all slices of a volume as tiles, as functional and "
+                "diffusion MR are stored. Give an anatomical series, or convert it to NIfTI, for example by dcm2niix."
+            )
         colours = text(header, "PhotometricInterpretation")
-        if header.get("SamplesPerPixel", 1) != 1 or colours != "MONOCHROME2":
+        if header.get("SamplesPerPixel", 1) != 1 or colours not in ("MONOCHROME1", "MONOCHROME2"):
             raise InputError(
                 f"{name} holds {colours or 'unnamed'} images; "
                 "grey values (MONOCHROME2) are needed. Give the original series, not a picture of it."

@@ -21,7 +21,7 @@ from medical_gans.io.dicom.files import decimals, save_object
 from medical_gans.io.dicom.headers import UNREADABLE, damaged, quiet, text
 from medical_gans.io.dicom.polygons import area, filled, outlines
 from medical_gans.io.dicom.uids import NewUIDs
-from medical_gans.io.grid import lps_to_ras
+from medical_gans.io.formats import lps_to_ras
 from medical_gans.io.writing import whole_file
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR")

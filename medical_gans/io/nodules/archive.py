@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medical_gans.errors import InputError
-from medical_gans.io.case_names import file_name
+from medical_gans.io.cases import file_name
 from medical_gans.io.nodules.ct_patches import check_extent, resampled
 from medical_gans.io.nodules.patches import NodulePatches, check_ratings
 

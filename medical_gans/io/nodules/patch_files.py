@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from medical_gans.errors import InputError
-from medical_gans.io.grid import check_spacing
+from medical_gans.io.formats import check_spacing
 from medical_gans.io.tables import read_table
 from medical_gans.io.volumes import save_volume
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medical_gans.errors import InputError
-from medical_gans.io.case_names import file_name
+from medical_gans.io.cases import file_name
 from medical_gans.io.formats import has_dicom_prefix, holds_dicom_images, image_stem, image_suffix
 from medical_gans.io.nodules.ct_patches import check_lung_ct, patch_at
 from medical_gans.io.nodules.patches import NodulePatches, check_ratings

@@ -18,8 +18,9 @@ from medical_gans.io import Volume, read_volume, save_volume, whole_folder
 from medical_gans.io.nodules import PATCH_AXES, check_inside, check_lung_ct, position_in_ras, read_patch, save_patch
 from medical_gans.io.ownership import Origin, source
 from medical_gans.io.writing import prepare_output
-from medical_gans.report import Manifest, input_hashes, write_results_page
+from medical_gans.report import Manifest, Place, ViewedImage, input_hashes, write_results_page, write_viewer
 from medical_gans.report.nodules import draw_placement
+from medical_gans.report.viewer import LUNG, VIEWER
 from medical_gans.studies.placement.body import NoduleBody, nodule_body
 
 _SAMPLES_MM = 0.6  # voxels of the CT that are larger get the mean over points so far apart, as a thick slice would
@@ -110,7 +111,7 @@ class NodulePlacement:
 
     Written to `output_dir`: ``placed/ct.nii.gz`` (int16 HU on the grid of the CT, equal to it away from the nodule),
     ``placed/mask.nii.gz``, ``placed/nodule.nii.gz`` (the patch), ``placed/nodule.json`` (place, size, class, origin),
-    ``placement.png``, ``report.html``, ``manifest.json``.
+    ``placement.png``, ``viewer.html``, ``report.html``, ``manifest.json``.
 
     Args:
         load_sampler: of the trained generator; not called where `patch` is given.
@@ -120,11 +121,13 @@ class NodulePlacement:
             back, up).
         output_dir: folder for everything written.
         weights: file that the sampler is loaded from.
+        select: words of the headers that choose where `dataset_dir` holds several images.
         patch: NIfTI of a patch that is placed in place of a generated one.
         malignancy: class of the generated nodule; None for a generator without classes.
         latent_seed: of the generated nodule; None takes the first one that `seed` draws.
         truncation: keeps the latent numbers within minus and plus this; None for none.
         seed: draws the latent seed.
+        viewer: write ``viewer.html``, the CT before and after as a page that can be scrolled.
     """
 
     def __init__(
@@ -136,12 +139,14 @@ class NodulePlacement:
         *,
         weights: str | Path,
         convention: str = "RAS",
+        select: str | None = None,
         patch: str | Path | None = None,
         malignancy: str | None = "malignant",
         latent_seed: int | None = None,
         truncation: float | None = None,
         seed: int = 0,
         device: str = "cpu",
+        viewer: bool = True,
     ) -> None:
         if convention.upper() not in CONVENTIONS:
             raise SettingError(f"convention is {convention!r}; choose {' or '.join(CONVENTIONS)}.")
@@ -151,13 +156,16 @@ class NodulePlacement:
             raise SettingError(f"malignancy is {malignancy!r}; choose {' or '.join(BOTH)}, or null without classes.")
         self.load_sampler = load_sampler
         self.dataset_dir = Path(dataset_dir)
+        self.select = None if select is None else str(select)
         self.position = position_in_ras(position, convention)
         self.output_dir = Path(output_dir)
+        self.viewer = viewer
         self.weights, self.patch = Path(weights), None if patch is None else Path(patch)
         self.malignancy, self.latent_seed, self.truncation, self.seed = malignancy, latent_seed, truncation, seed
         settings = {
             "position": list(position),
             "convention": convention.upper(),
+            "select": self.select,
             "patch": self.patch,
             "malignancy": malignancy,
             "latent_seed": latent_seed,
@@ -175,10 +183,10 @@ class NodulePlacement:
         """
         inputs = [path for path in (self.patch, self.weights) if path is not None]
         made_by = Origin("lung_nodule place", [source(self.dataset_dir)], inputs=inputs)
-        names = ("placement.png", "report.html", "manifest.json")
+        names = ("placement.png", VIEWER, "report.html", "manifest.json")
         prepare_output(self.output_dir, made_by, names, [("placed", made_by)], writes=False)
         with self.manifest.timed("reading"):
-            volume = read_volume(self.dataset_dir, modality="CT")
+            volume = read_volume(self.dataset_dir, select=self.select, modality="CT")
             check_lung_ct(volume)
             index = check_inside(volume, self.position)
             nodule, spacing, origin = self._nodule()
@@ -195,6 +203,8 @@ class NodulePlacement:
                 save_patch(folder / "nodule.nii.gz", nodule, spacing)
                 (folder / "nodule.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             draw_placement(volume.array, placed, mask, volume.affine, _WINDOW, self.output_dir / "placement.png")
+            if self.viewer:
+                self._write_viewer(volume, placed, mask, body, warnings)
         self._report(facts, warnings)
 
     def _nodule(self) -> tuple[np.ndarray, tuple[float, ...], dict[str, Any]]:
@@ -222,6 +232,26 @@ class NodulePlacement:
             "mask_mm3": round(float(mask.sum()) * voxel, 1),
         }
 
+    def _write_viewer(
+        self, volume: Volume, placed: np.ndarray, mask: np.ndarray, body: NoduleBody, warnings: Sequence[str]
+    ) -> None:
+        right, anterior, superior = (float(value) for value in self.position)
+        position = (right, anterior, superior)
+        write_viewer(
+            self.output_dir / VIEWER,
+            "A nodule placed into a CT",
+            [
+                ViewedImage("CT with the nodule", placed, window=LUNG),
+                ViewedImage("CT as it was", np.rint(volume.array), window=LUNG),
+            ],
+            volume.affine,
+            differences=[(0, 1)],
+            structures=[("nodule", mask)],
+            places=[Place(f"nodule of {body.diameter:.1f} mm", position)],
+            warnings=warnings,
+            start=position,
+        )
+
     def _report(self, facts: dict[str, Any], warnings: Sequence[str]) -> None:
         for warning in warnings:
             logger.warning("%s", warning)
@@ -235,6 +265,7 @@ class NodulePlacement:
                 "front, up). The folder placed holds the CT with the nodule, its mask and the patch; away from the "
                 "nodule the CT is as it was."
             ],
+            viewer=VIEWER if self.viewer else None,
             sections=[
                 (
                     "placement.png",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medical_gans.report.sheet import DIFFERENCE_COLOURS, SERIES_COLOURS, Sheet
+from medical_gans.report.pictures import DIFFERENCE_COLOURS, SERIES_COLOURS, Sheet
 from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, SOFT_TISSUE, Plane, radiological_slice
 from medical_gans.studies.radiotherapy.dose_grid import DoseGrid
 from medical_gans.studies.radiotherapy.dvh import dvh_curve

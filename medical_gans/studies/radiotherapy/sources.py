@@ -9,7 +9,7 @@ from typing import Any
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, Volume, read_mask, read_volume
-from medical_gans.transforms.modality import checked_ct, with_background_at_zero
+from medical_gans.transforms.reading import checked_ct, with_background_at_zero
 
 CASE = "{case}"
 _DICOM = (".dcm", ".dicom", ".ima")

@@ -17,8 +17,8 @@ from medical_gans.io.ownership import Origin
 from medical_gans.io.writing import prepare_output, whole_file
 from medical_gans.report import Manifest
 from medical_gans.report.manifest import sha256
+from medical_gans.report.page import publishable
 from medical_gans.report.reader_study import draw_figures, draw_images, write_report
-from medical_gans.report.redaction import publishable
 from medical_gans.studies.turing_test.answers import Key, Reading, find_answers, read_answers, read_key
 from medical_gans.studies.turing_test.figures import (
     DEFINITIONS,

@@ -1,0 +1,143 @@
+"""Volumes as 16-bit numbers in base64, so that a page can hold them.
+
+Each slice along the third axis is written with the low bytes of all its voxels before the high bytes, which zlib
+compresses better and faster than the numbers as they are (noise of an MR: 7.3 instead of 8.6 MiB, in 0.5 instead of
+0.6 s, for 256 x 256 x 180 voxels).
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_LEVEL = 4
+_LOWEST, _HIGHEST = -(1 << 15), (1 << 15) - 1
+_SAMPLED_SLICES = 8
+_ROUGHLY_EQUAL = 1.5  # edges of voxels of which none is more than so many times another are coarsened together
+
+Factors = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class PackedVolume:
+    """A volume as a page holds it: ``value = stored * slope + intercept``.
+
+    Attributes:
+        text: base64 of the compressed 16-bit numbers.
+        slope, intercept: 1 and 0 where the file's own values are whole numbers of 16 bits, which are kept as they are.
+    """
+
+    text: str
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+def pack(view: np.ndarray, factors: Factors = (1, 1, 1)) -> PackedVolume:
+    """Pack an image ``(x, y, z)``, x fastest, as means over blocks of voxels.
+
+    Whole numbers of 16 bits are kept exactly. Others are rounded to 65536 steps between their extremes; what is no
+    number becomes the smallest value.
+    """
+    slope, intercept = _scale(view)
+    slices = (_stored(block, slope, intercept) for block in _blocks(view, factors))
+    return PackedVolume(_compressed(slices), slope, intercept)
+
+
+def pack_flags(view: np.ndarray, factors: Factors = (1, 1, 1)) -> PackedVolume:
+    """Pack volumes of bits ``(x, y, z)`` uint16: of each block of voxels that nearest its middle."""
+    chosen = _middle_voxels(view, factors) if max(factors) > 1 else view
+    slices = (np.ascontiguousarray(chosen[:, :, k]).view(np.int16) for k in range(chosen.shape[2]))
+    return PackedVolume(_compressed(slices))
+
+
+def block_means(view: np.ndarray, factors: Factors) -> np.ndarray:
+    """Means over blocks of voxels; blocks at the end hold fewer."""
+    return np.stack(list(_blocks(view, factors)), axis=2)
+
+
+def base64_length(view: np.ndarray, factors: Factors = (1, 1, 1)) -> int:
+    """About how many characters a packed volume has, from a few of its slices."""
+    count = -(-view.shape[2] // factors[2])
+    chosen = np.unique(np.linspace(0, count - 1, min(_SAMPLED_SLICES, count)).round().astype(int))
+    slope, intercept = (1.0, 0.0) if view.dtype == np.uint16 else _scale(view[:, :, chosen * factors[2]])
+    slices = [view[:, :, k * factors[2] : k * factors[2] + 1] for k in chosen]
+    flat = (factors[0], factors[1], 1)
+    stored = (_stored(next(_blocks(one, flat)), slope, intercept) for one in slices)
+    return round(len(_compressed(stored)) * count / len(chosen))
+
+
+def fewer_voxels(factors: Factors, spacing: Sequence[float], shape: Sequence[int]) -> Factors:
+    """One voxel more along the edges that are shortest now, so that blocks become as cubic as they can."""
+    edges = np.array(
+        [f * s if f < n else np.inf for f, s, n in zip(factors, spacing, shape, strict=True)], dtype=np.float64
+    )
+    chosen = edges < _ROUGHLY_EQUAL * edges.min()
+    first, second, third = (f + int(grows) for f, grows in zip(factors, chosen, strict=True))
+    return first, second, third
+
+
+def _scale(view: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of a volume, found slice by slice."""
+    low, high, whole = np.inf, -np.inf, True
+    for index in range(view.shape[2]):
+        values = np.asarray(view[:, :, index])
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+            whole = whole and bool(np.all(values == np.rint(values)))
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if not low <= high:
+        return 1.0, 0.0
+    if whole and low >= _LOWEST and high <= _HIGHEST:
+        return 1.0, 0.0
+    if whole and high - low <= _HIGHEST - _LOWEST:
+        return 1.0, float(low - _LOWEST)
+    slope = (high - low) / (_HIGHEST - _LOWEST)
+    return slope, low - _LOWEST * slope
+
+
+def _stored(values: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """int16 of one slice, in the order of the page."""
+    if values.dtype == np.int16 and slope == 1.0 and intercept == 0.0:
+        return values
+    numbers = (np.asarray(values, dtype=np.float64) - intercept) / slope
+    numbers = np.nan_to_num(numbers, nan=_LOWEST if slope != 1.0 else 0.0, posinf=_HIGHEST, neginf=_LOWEST)
+    return np.clip(np.rint(numbers), _LOWEST, _HIGHEST).astype(np.int16)
+
+
+def _blocks(view: np.ndarray, factors: Factors) -> Iterator[np.ndarray]:
+    """Slices ``(x, y)`` of block means, one after the other."""
+    if max(factors) == 1:
+        yield from (np.asarray(view[:, :, k]) for k in range(view.shape[2]))
+        return
+    for begin in range(0, view.shape[2], factors[2]):
+        slab = np.asarray(view[:, :, begin : begin + factors[2]], dtype=np.float64).mean(axis=2)
+        for axis in (0, 1):
+            starts = np.arange(0, slab.shape[axis], factors[axis])
+            counts = np.diff(np.append(starts, slab.shape[axis]))
+            slab = np.add.reduceat(slab, starts, axis=axis) / (counts[:, None] if axis == 0 else counts)
+        yield slab
+
+
+def _middle_voxels(view: np.ndarray, factors: Factors) -> np.ndarray:
+    """Of each block the voxel nearest its middle."""
+    chosen = [
+        np.minimum(np.arange(0, edge, factor) + (factor - 1) // 2, edge - 1)
+        for edge, factor in zip(view.shape, factors, strict=True)
+    ]
+    return view[np.ix_(*chosen)]
+
+
+def _compressed(slices: Iterator[np.ndarray]) -> str:
+    """Base64 of zlib of the slices, each ``(x, y)`` int16, as low bytes and high bytes with x fastest."""
+    packer = zlib.compressobj(_LEVEL)
+    parts = []
+    for one in slices:
+        numbers = np.ascontiguousarray(one.T).astype("<i2", copy=False)
+        parts.append(packer.compress(numbers.view(np.uint8).reshape(-1, 2).T.tobytes()))
+    parts.append(packer.flush())
+    return base64.b64encode(b"".join(parts)).decode("ascii")
