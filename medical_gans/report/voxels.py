@@ -17,7 +17,6 @@ import numpy as np
 _LEVEL = 4
 _LOWEST, _HIGHEST = -(1 << 15), (1 << 15) - 1
 _SAMPLED_SLICES = 8
-_ROUGHLY_EQUAL = 1.5  # edges of voxels of which none is more than so many times another are coarsened together
 
 Factors = tuple[int, int, int]
 
@@ -71,12 +70,12 @@ def base64_length(view: np.ndarray, factors: Factors = (1, 1, 1)) -> int:
 
 
 def fewer_voxels(factors: Factors, spacing: Sequence[float], shape: Sequence[int]) -> Factors:
-    """One voxel more along the edges that are shortest now, so that blocks become as cubic as they can."""
+    """One voxel more along the edge that is shortest now, so that as many voxels stay as fit, as cubic as they can."""
     edges = np.array(
         [f * s if f < n else np.inf for f, s, n in zip(factors, spacing, shape, strict=True)], dtype=np.float64
     )
-    chosen = edges < _ROUGHLY_EQUAL * edges.min()
-    first, second, third = (f + int(grows) for f, grows in zip(factors, chosen, strict=True))
+    shortest = int(edges.argmin())
+    first, second, third = (f + int(axis == shortest) for axis, f in enumerate(factors))
     return first, second, third
 
 

@@ -71,6 +71,7 @@ def test_flags_of_a_block_are_those_of_the_voxel_in_its_middle() -> None:
 
 
 def test_the_shortest_edges_are_coarsened_first() -> None:
-    assert fewer_voxels((1, 1, 1), (0.5, 0.5, 3.0), (100, 100, 100)) == (2, 2, 1)
-    assert fewer_voxels((1, 1, 1), (1.0, 1.0, 1.2), (100, 100, 100)) == (2, 2, 2)
-    assert fewer_voxels((1, 1, 1), (1.0, 1.0, 1.0), (1, 100, 100)) == (1, 2, 2)
+    assert fewer_voxels((1, 1, 1), (0.5, 0.5, 3.0), (100, 100, 100)) == (2, 1, 1)
+    assert fewer_voxels((2, 1, 1), (0.5, 0.5, 3.0), (100, 100, 100)) == (2, 2, 1)
+    assert fewer_voxels((2, 2, 1), (1.0, 1.0, 1.2), (100, 100, 100)) == (2, 2, 2)
+    assert fewer_voxels((1, 1, 1), (1.0, 1.0, 1.0), (1, 100, 100)) == (1, 2, 1)

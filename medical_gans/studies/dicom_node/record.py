@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from medical_gans.report.redaction import without_folders
+from medical_gans.report.page import without_folders
 
 FILE = "record.jsonl"
 RECEIVED, WAITS, STORED, REFUSED, AGAIN, NOTE = "received", "waits", "stored", "refused", "came again", "note"

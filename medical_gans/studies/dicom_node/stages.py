@@ -14,8 +14,7 @@ from pathlib import Path
 import pydicom
 
 from medical_gans.errors import OutputError, SettingError, UserError
-from medical_gans.inference.synthesis.dicom_output import DICOM_FOLDER
-from medical_gans.inference.synthesis.one_case import RUN, CaseSynthesis
+from medical_gans.inference.synthesis.one_case import DICOM_FOLDER, RUN, CaseSynthesis
 from medical_gans.io import Case
 from medical_gans.io.dicom.headers import UNREADABLE, text
 from medical_gans.io.ownership import Origin, check_replaceable
