@@ -123,10 +123,12 @@ def send_a_part(folder: Path, port: int, images: int) -> None:
     entity = AE(ae_title="SCANNER")
     entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
     association = entity.associate(HOST, port)
-    if association.is_established:
-        for path in sorted(folder.iterdir())[:images]:
+    for path in sorted(folder.iterdir())[:images]:
+        try:
             association.send_c_store(path)
-        association.abort()
+        except RuntimeError:  # the node is away, or was killed
+            return
+    association.abort()
 
 
 class Orthanc:
@@ -282,7 +284,7 @@ class Node:
             "status_port": self.status,
             "output_dir": folder,
             "device": "cpu",
-            "quiet": 1,
+            "silence": 1,
             "first_pause": 1,
             "longest_pause": 5,
             "free_disk": 0.0,

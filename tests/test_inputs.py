@@ -1,6 +1,7 @@
 """Whatever lies in a data set is used, or passed over and named: through the command."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from test_outputs import AFFINE, dicom_series, head, image, no_pictures, run, tree, weights  # noqa: F401
@@ -89,6 +91,45 @@ def test_a_ct_beside_the_mr_does_not_hide_it(tmp_path, made):
         header.save_as(path)
     names, _, _ = made("mr_to_ct", tmp_path / "patient", "--write_dicom", "false")
     assert names == ["patient"]
+
+
+@pytest.mark.parametrize(
+    "words", [["ORIGINAL", "PRIMARY", "LOCALIZER"], ["ORIGINAL", "PRIMARY", "M", "MOSAIC"], "SCOUT"]
+)
+def test_localizers_and_mosaics_in_folders_beside_the_mr_are_passed_over(tmp_path, made, words):
+    dicom_series(tmp_path / "d" / "T1")
+    for path in dicom_series(tmp_path / "d" / "other", "2.25.2", 1).iterdir():
+        other = pydicom.dcmread(path)
+        other.ImageType = words
+        other.save_as(path)
+    names, _, passed = made("mr_to_ct", tmp_path / "d")
+    assert names == ["T1"] and list(passed) == ["other"] and passed["other"].startswith("DICOM of kind ")
+
+
+@pytest.mark.parametrize("days", [("day1", "day2"), ("pre", "post")])
+def test_all_days_of_several_patients_are_named_with_their_patient(tmp_path, made, days):
+    for number, place in enumerate((f"p1/{days[0]}", f"p1/{days[1]}", f"p2/{days[0]}")):
+        image(tmp_path / "d" / place / "mr.nii.gz", number)
+    assert made("mr_to_ct", tmp_path / "d")[0] == sorted([f"p1_{days[0]}", f"p1_{days[1]}", f"p2_{days[0]}"])
+
+
+def test_what_is_no_file_in_a_dicom_series_costs_nothing_but_itself(tmp_path, made):
+    series = dicom_series(tmp_path / "d" / "T1")
+    (series / "gone.dcm").symlink_to("annexed")
+    os.mkfifo(series / "pipe")
+    os.mkfifo(tmp_path / "d" / "pipe")
+    assert made("mr_to_ct", tmp_path / "d")[0] == ["T1"]
+    assert (tmp_path / "out" / "T1" / "dicom" / "ct").is_dir()
+
+
+def test_a_dangling_link_in_a_data_list_is_passed_over_and_a_missing_file_refused(tmp_path, made):
+    image(tmp_path / "a.nii.gz")
+    (tmp_path / "b.nii.gz").symlink_to("annexed")
+    (tmp_path / "list.json").write_text(json.dumps(["a.nii.gz", "b.nii.gz"]))
+    names, _, passed = made("mr_to_ct", tmp_path / "list.json")
+    assert names == ["a"] and list(passed) == ["b.nii.gz"]
+    (tmp_path / "list.json").write_text(json.dumps(["a.nii.gz", "c.nii.gz"]))
+    assert "names 1 images that do not exist" in made("mr_to_ct", tmp_path / "list.json", out="other", code=2)[1]
 
 
 def test_our_own_results_are_never_input(tmp_path, made):

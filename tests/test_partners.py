@@ -65,7 +65,7 @@ def evaluate(tmp_path, capsys):
     return judged
 
 
-@pytest.mark.parametrize("wrong", ["intercept", "normalised", "swapped", "twice"])
+@pytest.mark.parametrize("wrong", ["intercept", "normalised", "swapped", "twice", "turned round"])
 def test_a_partner_that_is_not_what_it_is_given_as_is_refused(evaluate, wrong):
     mr, ct = anatomy()
     if wrong == "swapped":
@@ -74,10 +74,13 @@ def test_a_partner_that_is_not_what_it_is_given_as_is_refused(evaluate, wrong):
         ct = ct + 1024
     elif wrong == "twice":
         ct = ct - 1024
+    elif wrong == "turned round":
+        ct = -ct
     else:
         ct = (ct / 1000).astype(np.float32)
     said = evaluate(mr, ct)
-    assert isinstance(said, str) and "swapped" in said and "\n" not in said
+    words = "turned round" if wrong == "turned round" else "swapped"
+    assert isinstance(said, str) and words in said and "\n" not in said
 
 
 def test_padding_of_a_ct_is_air_and_said_once(evaluate):
@@ -153,6 +156,13 @@ def test_a_background_among_tissue_is_refused_with_the_cause():
     scores = np.where(tissue, (mr - mr[tissue].mean()) / mr[tissue].std(), 0.0).astype(np.float32)
     with pytest.raises(InputError, match=r"was normalised before.*lies among those of tissue"):
         with_background_at_zero(Volume(scores, AFFINE, Path("a.nii")))
+
+
+def test_a_negative_is_refused_as_what_it_is():
+    mr = anatomy()[0]
+    with pytest.raises(InputError, match=r"is a negative.*Turn its values round"):
+        with_background_at_zero(Volume(mr.max() - mr, AFFINE, Path("a.nii")))
+    assert np.array_equal(with_background_at_zero(Volume(mr, AFFINE, Path("a.nii"))).array, mr)
 
 
 def test_a_normalised_mr_is_translated_as_its_original_is(tmp_path, run):  # noqa: F811

@@ -245,3 +245,30 @@ def test_unpaired_views_know_nothing_of_trust(tmp_path):
         views_per_epoch=1,
     )
     assert set(views[0]) == {"mr", "ct"}
+
+
+def test_views_of_a_batch_are_the_views_one_by_one(tmp_path):
+    mr, ct = _prepared(tmp_path)
+    flips = Compose([RandFlipd(["mr", "ct"], prob=0.5, spatial_axis=0, allow_missing_keys=True)])
+    options = {"crop_size": (32, 24), "views_per_epoch": 9, "augmentation": flips, "seed": 3}
+    views = TranslationViews(mr, ct, **options)
+    single = TranslationViews(mr, ct, **options)
+    single.batched = None  # MONAI's way
+    assert views.batched is not None
+    together = views.__getitems__(range(9))
+    for index, view in enumerate(together):
+        for key, image in single[index].items():
+            torch.testing.assert_close(view[key], image, rtol=0, atol=1e-6)
+            torch.testing.assert_close(views[index][key], image, rtol=0, atol=1e-6)
+
+
+def test_a_window_that_leaves_the_volume_on_both_sides_is_air_there():
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    ranges = [np.arange(-1, 3), np.arange(1, 6), np.arange(-3, 0)]
+    block = TranslationViews._cut(array, ranges)
+    expected = np.full((4, 5, 3), -1, np.float32)
+    assert np.array_equal(block, expected)
+    ranges[2] = np.arange(-1, 6)
+    expected = np.full((4, 5, 7), -1, np.float32)
+    expected[1:3, 0:2, 1:5] = array[:, 1:]
+    assert np.array_equal(TranslationViews._cut(array, ranges), expected)

@@ -221,7 +221,7 @@ DISTRIBUTED = textwrap.dedent(
     import torch, torch.distributed as distributed
     from test_training import Views, small_gan, usual_handlers
     from medical_gans.training.trainer import MethodTrainer, epoch_loader
-from medical_gans.training.parallel import join_processes
+    from medical_gans.training.parallel import join_processes
     torch.set_num_threads(1)
     device = join_processes("cpu")
     rank = distributed.get_rank()

@@ -6,6 +6,7 @@ grow with the cohort. What is kept is what the network sees in inference, to the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,10 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import CenterSpatialCropd, Randomizable
 from torch.nn import functional
+from torch.utils.data import get_worker_info
 from tqdm import tqdm
 
+from medical_gans.data.batched_augmentation import batched
 from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, TrainingCases, Volume, read_mask, read_volume
@@ -62,7 +65,14 @@ class PreparedVolume:
 
     def array(self) -> np.ndarray:
         """The voxels, memory-mapped."""
-        return np.load(self.path, mmap_mode="r")
+        about = self.path.stat()
+        return _mapped(self.path, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=64)  # opening takes longer than cutting a view; and open files are few
+def _mapped(path: Path, *written: int) -> np.ndarray:
+    array: np.ndarray = np.load(path, mmap_mode="r")
+    return array
 
 
 def prepare_volume(
@@ -188,7 +198,8 @@ class TranslationViews(EpochViews):
         seed: seed of every choice.
         augmentation: of ``{"mr": ..., "ct": ..., "trusted": ...}``, or of MR or CT alone where they are not paired: a
             MONAI transform that leaves `crop_size` voxels; its random state is set for every view. None cuts the
-            middle.
+            middle. Where each step has a batched form, those of a batch are made at once, see `batched_augmentation`.
+        device: where views are made, if they are made in batches and by no worker.
 
     Yields:
         ``{"mr": (channel, *crop), "ct": (channel, *crop)}`` in [-1, 1]; with trusted pairs also ``"trusted"``,
@@ -212,6 +223,7 @@ class TranslationViews(EpochViews):
         adjacent: int = 1,
         seed: int = 0,
         augmentation: Transform | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         for kind, volumes in (("MR", mr), ("CT", ct)):
             if not volumes:
@@ -233,6 +245,8 @@ class TranslationViews(EpochViews):
         self.adjacent = adjacent
         self.groups = [tuple(self.volumes)] if paired else [("mr",), ("ct",)]
         self.augmentation = augmentation or CenterSpatialCropd([*self.volumes], crop_size, allow_missing_keys=True)
+        self.batched = batched(self.augmentation) if len(self.crop_size) == 2 else None
+        self.device = torch.device(device)
         if paired:
             self._check_pairs()
         self._starts = {k: np.cumsum([len(v.slices) for v in self.volumes[k]]) for k in ("mr", "ct")}
@@ -260,6 +274,30 @@ class TranslationViews(EpochViews):
                 )
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        """Several views at once, as a loader asks for those of a batch: on `device`, unless a worker makes them."""
+        if self.batched is None:
+            return [self._one_by_one(index) for index in indices]
+        device = self.device if get_worker_info() is None else torch.device("cpu")
+        views: list[dict[str, torch.Tensor]] = [{} for _ in indices]
+        for number, keys in enumerate(self.groups):
+            windows, seeds = [], []
+            for index in indices:
+                rng = self.random(index, number)
+                windows.append(self._windows(keys, rng))
+                seeds.append(int(rng.integers(2**31)))
+            batch = {key: torch.stack([window[key] for window in windows]).to(device) for key in keys}
+            moved = self.batched(batch, seeds)
+            self._check_trust(keys, moved)
+            for key in keys:
+                for view, image in zip(views, moved[key], strict=True):
+                    view[key] = image
+        return views
+
+    def _one_by_one(self, index: int) -> dict[str, torch.Tensor]:
+        """A view through transforms that have no batched form."""
         view: dict[str, torch.Tensor] = {}
         for number, keys in enumerate(self.groups):
             rng = self.random(index, number)
@@ -267,12 +305,14 @@ class TranslationViews(EpochViews):
             if isinstance(self.augmentation, Randomizable):
                 self.augmentation.set_random_state(seed=int(rng.integers(2**31)))
             moved = self.augmentation(windows)  # type: ignore[arg-type]
-            if "trusted" in keys and moved["trusted"].shape != moved["ct"].shape:
-                raise SettingError(
-                    "augmentation leaves out where pairs are trusted. Add trusted to its keys mr and ct."
-                )
+            self._check_trust(keys, moved)
             view.update({k: torch.as_tensor(moved[k]).as_subclass(torch.Tensor).contiguous() for k in keys})
         return view
+
+    @staticmethod
+    def _check_trust(keys: tuple[str, ...], moved: Mapping[Any, Any]) -> None:
+        if "trusted" in keys and moved["trusted"].shape != moved["ct"].shape:
+            raise SettingError("augmentation leaves out where pairs are trusted. Add trusted to its keys mr and ct.")
 
     def _windows(self, keys: tuple[str, ...], rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """Same window of every key, larger than the view so that rotation finds voxels in its corners."""
@@ -314,10 +354,11 @@ class TranslationViews(EpochViews):
 
     @staticmethod
     def _cut(array: np.ndarray, ranges: list[np.ndarray]) -> np.ndarray:
+        """A block of consecutive voxels; -1 beyond the array."""
         block = np.full([len(r) for r in ranges], -1.0, dtype=np.float32)
-        inside = [(r >= 0) & (r < n) for r, n in zip(ranges, array.shape, strict=True)]
-        source = [r[i] for r, i in zip(ranges, inside, strict=True)]
-        block[np.ix_(*inside)] = array[np.ix_(*source)]
+        taken = [slice(max(0, r[0]), max(0, min(n, r[-1] + 1))) for r, n in zip(ranges, array.shape, strict=True)]
+        place = [slice(t.start - r[0], max(t.start, t.stop) - r[0]) for t, r in zip(taken, ranges, strict=True)]
+        block[tuple(place)] = array[tuple(taken)]
         return block
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
+from medical_gans.evaluation.skulls import SKULL_DEFINITIONS
 from medical_gans.io.writing import whole_file
 
 Figures = Mapping[str, float]
@@ -54,6 +55,23 @@ _COLUMNS = {
 }
 
 
+_SKULL_COLUMNS = {
+    "vault_closed": ("closed", ".3f"),
+    "vault_thickness_mm": ("thickness mm", ".1f"),
+    "vault_thickness_error_mm": ("error mm", ".2f"),
+    "vault_largest_hu": ("largest HU", ".0f"),
+    "skull_density_ratio": ("density ratio", ".2f"),
+    "inner_bone": ("inner bone", ".4f"),
+    "brain_spread_hu": ("brain spread HU", ".1f"),
+}
+
+
+def definitions(rows: Rows) -> dict[str, str]:
+    """What the figures mean that the rows hold: those of skulls where a head was measured."""
+    shown = {name for methods in rows.values() for figures in methods.values() for name in figures}
+    return DEFINITIONS | (SKULL_DEFINITIONS if shown & SKULL_DEFINITIONS.keys() else {})
+
+
 def plain_figures(figures: Figures) -> dict[str, float | None]:
     """Six significant digits, and nothing where a figure is not a finite number: as JSON and CSV hold it."""
     return {name: float(f"{value:.6g}") if math.isfinite(value) else None for name, value in figures.items()}
@@ -63,7 +81,8 @@ def summarise(rows: Rows, seed: int = 0) -> Summary:
     """Statistics over patients, see `TERMS`; what is not defined is None."""
     methods = dict.fromkeys(method for figures in rows.values() for method in figures)
     return {
-        method: {name: _statistics(_finite(rows, method, name), seed) for name in DEFINITIONS} for method in methods
+        method: {name: _statistics(_finite(rows, method, name), seed) for name in definitions(rows)}
+        for method in methods
     }
 
 
@@ -80,7 +99,7 @@ def write_csv(path: Path, rows: Rows) -> Path:
         OutputError: the file cannot be written.
     """
     with whole_file(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, ["case", "method", *DEFINITIONS])
+        writer = csv.DictWriter(file, ["case", "method", *definitions(rows)])
         writer.writeheader()
         for case, methods in rows.items():
             for method, figures in methods.items():
@@ -101,7 +120,7 @@ def write_json(path: Path, rows: Rows, summary: Summary, **about: Any) -> Path:
             for case, methods in rows.items()
         },
         "summary": summary,
-        "definitions": DEFINITIONS | TERMS,
+        "definitions": definitions(rows) | TERMS,
     }
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -112,12 +131,22 @@ def text_table(summary: Summary) -> str:
     """Mean of most figures over patients, a line per method, with the interval of the MAE."""
     lines = [["", "MAE HU", "95 %", *(title for title, _ in _COLUMNS.values())]]
     for method, figures in summary.items():
+        if not figures["mae"]["patients"]:
+            continue
         interval = figures["mae"]["interval_95"]
         between = "-" if interval is None else "{:.1f} to {:.1f}".format(*interval)
         means = [_shown(figures[name]["mean"], form) for name, (_, form) in _COLUMNS.items()]
         lines.append([method, _shown(figures["mae"]["mean"], ".1f"), between, *means])
-    first, *others = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines)
+    return _aligned(lines)
+
+
+def skull_table(summary: Summary) -> str:
+    """Mean of the figures of skulls over heads, a line per method that has them; empty where no head was measured."""
+    lines = [["", *(title for title, _ in _SKULL_COLUMNS.values())]]
+    for method, figures in summary.items():
+        if figures.get("vault_closed", {}).get("patients"):
+            lines.append([method, *(_shown(figures[name]["mean"], form) for name, (_, form) in _SKULL_COLUMNS.items())])
+    return _aligned(lines) if len(lines) > 1 else ""
 
 
 def page_table(summary: Summary) -> list[dict[str, str]]:
@@ -133,12 +162,17 @@ def page_table(summary: Summary) -> list[dict[str, str]]:
     return table
 
 
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    first, *others = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines)
+
+
 def _shown(value: float | None, form: str) -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
 def _finite(rows: Rows, method: str, name: str) -> list[float]:
-    values = [methods[method][name] for methods in rows.values() if method in methods]
+    values = [methods[method][name] for methods in rows.values() if name in methods.get(method, {})]
     return [value for value in values if math.isfinite(value)]
 
 

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from medical_gans.checks.fingerprint import Fingerprint
-from medical_gans.data.pairs import Pair
 from medical_gans.errors import InputError
-from medical_gans.io import check_same_grid, read_volume
+from medical_gans.io import Volume, check_same_grid, read_volume
+
+
+class HasMr(Protocol):
+    """A patient with an MR.
+
+    Attributes:
+        name: of the case.
+        mr: scanner units.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def mr(self) -> Volume: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """A patient whose true CT is not known; see `HasMr`."""
+
+    name: str
+    mr: Volume
 
 
 class SyntheticCtSource(Protocol):
-    """Hands out the synthetic CT of a pair.
+    """Hands out the synthetic CT of an MR.
 
     Attributes:
         settings: that the synthetic CTs depend on, as plain values.
@@ -25,13 +48,13 @@ class SyntheticCtSource(Protocol):
     settings: dict[str, Any]
     weights: Sequence[Path]
 
-    def __call__(self, pair: Pair) -> np.ndarray:
-        """HU on the grid of the pair."""
+    def __call__(self, pair: HasMr) -> np.ndarray:
+        """HU on the grid of the MR."""
 
     def file(self, name: str) -> Path | None:
         """The file of a case; None where its synthetic CT is made on the spot."""
 
-    def warnings(self, pair: Pair) -> list[str]:
+    def warnings(self, pair: HasMr) -> list[str]:
         """What makes the synthetic CT doubtful, as sentences."""
 
 
@@ -84,8 +107,8 @@ class MadeNow:
         self.strict = strict
         self.settings: dict[str, Any] = {**synthesis.settings, "strict": strict}
 
-    def __call__(self, pair: Pair) -> np.ndarray:
-        """HU on the grid of the pair."""
+    def __call__(self, pair: HasMr) -> np.ndarray:
+        """HU on the grid of the MR."""
         made: np.ndarray = self.synthesis(pair.mr).hounsfield
         return made
 
@@ -93,7 +116,7 @@ class MadeNow:
         """There is none."""
         return None
 
-    def warnings(self, pair: Pair) -> list[str]:
+    def warnings(self, pair: HasMr) -> list[str]:
         """How the MR differs from those of training.
 
         Raises:
@@ -124,8 +147,8 @@ class StoredSyntheticCt:
         self.settings: dict[str, Any] = {"prediction_dir": str(prediction_dir)}
         self.weights: Sequence[Path] = ()
 
-    def __call__(self, pair: Pair) -> np.ndarray:
-        """HU on the grid of the pair.
+    def __call__(self, pair: HasMr) -> np.ndarray:
+        """HU on the grid of the MR.
 
         Raises:
             InputError: the file is missing, cannot be read, or lies on another grid than the MR.
@@ -138,6 +161,6 @@ class StoredSyntheticCt:
         """The file of a case."""
         return self.prediction_dir / name / "synthetic_ct.nii.gz"
 
-    def warnings(self, pair: Pair) -> list[str]:
+    def warnings(self, pair: HasMr) -> list[str]:
         """There are none: the inference run gave its own."""
         return []

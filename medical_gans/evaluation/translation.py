@@ -23,14 +23,16 @@ from medical_gans.evaluation.figures import (
     Rows,
     page_table,
     plain_figures,
+    skull_table,
     summarise,
     text_table,
     write_csv,
     write_json,
 )
 from medical_gans.evaluation.lookup import LookupBaseline
-from medical_gans.evaluation.sources import SyntheticCtSource
-from medical_gans.io import Case
+from medical_gans.evaluation.skulls import skull_figures
+from medical_gans.evaluation.sources import Examination, SyntheticCtSource
+from medical_gans.io import Case, read_volume
 from medical_gans.io.ownership import Origin, source
 from medical_gans.io.writing import prepare_output
 from medical_gans.metrics import synthetic_ct_metrics
@@ -38,6 +40,7 @@ from medical_gans.report import Manifest, Place, input_hashes, skip_case, write_
 from medical_gans.report.cases import CASES_FOLDER, forget_cases
 from medical_gans.report.manifest import sha256
 from medical_gans.report.viewer import in_mm
+from medical_gans.transforms.reading import checked_mr
 
 _STAGE = "evaluate"
 _RUN = f"mr_to_ct {_STAGE}"
@@ -57,9 +60,11 @@ class TranslationEvaluation:
     the cases are shared among the processes.
 
     Args:
-        cases: with MR and CT on one grid; where a mask is missing, the body on the CT is judged.
+        cases: with MR and CT on one grid; where a mask is missing, the body on the CT is judged. Of a head without a CT
+            its skull is judged, where `skull` is set.
         source: of the synthetic CTs that are judged.
         output_dir: folder for everything written; an earlier evaluation there is replaced.
+        skull: also measure the skull (`skulls.skull_figures`): of synthetic CTs and, as ``true_ct``, of the CTs.
         lookup_pairs: training pairs, or a stored table, for the baseline by MR intensity; None leaves it out.
         dataset_dir: data set that the cases were found in.
         device: where the generators are, for the manifest.
@@ -73,6 +78,7 @@ class TranslationEvaluation:
         source: SyntheticCtSource,
         output_dir: str | Path,
         *,
+        skull: bool = False,
         lookup_pairs: str | Path | None = None,
         dataset_dir: str | Path | Sequence[str | Path] = ".",
         device: Any = "cpu",
@@ -82,11 +88,11 @@ class TranslationEvaluation:
         self.cases = list(cases)
         self.source = source
         self.output_dir = Path(output_dir)
-        self.lookup_pairs = lookup_pairs
+        self.skull, self.lookup_pairs = skull, lookup_pairs
         self.root = dataset_dir if isinstance(dataset_dir, str | Path) else "."
         self.seed = seed
         self.viewer = viewer
-        settings = {"dataset_dir": dataset_dir, "lookup_pairs": lookup_pairs, **source.settings}
+        settings = {"dataset_dir": dataset_dir, "skull": skull, "lookup_pairs": lookup_pairs, **source.settings}
         self.manifest = Manifest("mr_to_ct", _STAGE, settings=settings, seed=seed, device=str(device))
         self.manifest.passed_over = getattr(cases, "passed_over", {})
         several = len(source.weights) > 1
@@ -142,6 +148,8 @@ class TranslationEvaluation:
 
     def _judge(self, case: Case, lookup: LookupBaseline | None) -> dict[str, Figures]:
         """Figures of every method on one case; pictures are drawn of the synthetic CT."""
+        if case.ct is None:
+            return self._judge_alone(case)
         begin = time.perf_counter()
         pair = read_pair(case)
         warnings = [*pair.notes, *self.source.warnings(pair)]
@@ -154,6 +162,10 @@ class TranslationEvaluation:
         figures: dict[str, Figures] = {
             method: synthetic_ct_metrics(array, pair.ct.array, pair.mask) for method, array in hounsfield.items()
         }
+        skull = skull_figures(synthetic_ct, pair.mr, pair.ct.array) if self.skull else {}
+        if skull:
+            figures["synthetic_ct"] = {**figures["synthetic_ct"], **skull}
+            figures["true_ct"] = skull_figures(pair.ct.array, pair.mr)
         judged = time.perf_counter()
         for warning in warnings:
             logger.warning("%s: %s", case.name, warning)
@@ -176,6 +188,36 @@ class TranslationEvaluation:
             origin=self._origin(case),
         )
         return figures
+
+    def _judge_alone(self, case: Case) -> dict[str, Figures]:
+        """Figures of the skull of a head without a true CT."""
+        if not self.skull:
+            raise InputError(f"{case.name} has no CT: a pair needs both.")
+        begin = time.perf_counter()
+        assert case.mr is not None
+        one = Examination(case.name, checked_mr(read_volume(case.mr_source or case.mr, modality="MR")))
+        warnings = [*one.mr.notes, *self.source.warnings(one)]
+        read = time.perf_counter()
+        synthetic_ct = self.source(one)
+        made = time.perf_counter()
+        figures = skull_figures(synthetic_ct, one.mr)
+        if not figures:
+            warnings.append("The vault is not in the picture as a whole, and without a true CT nothing else is judged.")
+        for warning in warnings:
+            logger.warning("%s: %s", case.name, warning)
+        write_case_report(
+            self.output_dir,
+            case.name,
+            one.mr.array,
+            synthetic_ct,
+            one.mr.affine,
+            metrics={name: value for name, value in plain_figures(figures).items() if value is not None},
+            warnings=warnings,
+            inputs=input_hashes(*(case.files or [case.mr]), self.source.file(case.name), dataset_dir=self.root),
+            seconds={"read": read - begin, "synthesis": made - read, "figures": time.perf_counter() - made},
+            origin=self._origin(case),
+        )
+        return {"synthetic_ct": figures}
 
     def _fail(self, case: Case, error: Exception) -> str:
         """Report a bad case; what no other case can escape is raised."""
@@ -201,15 +243,20 @@ class TranslationEvaluation:
         elif lookup.fitted:
             lookup.save(self.output_dir / "lookup.json")
         if rows:
-            masks = {case.name: "given" if case.mask else "body of the CT" for case in self.cases if case.name in rows}
+            judged = [case for case in self.cases if case.name in rows]
+            masks = {case.name: "given" if case.mask else "body of the CT" for case in judged if case.ct}
             write_csv(self.output_dir / "metrics.csv", rows)
             write_json(self.output_dir / "metrics.json", rows, summary, masks=masks, failures=dict(failures))
         settings = self.manifest.settings
         write_page(self.output_dir, "MR to CT: evaluation", settings=settings, summary=page_table(summary))
         self.manifest.write(self.output_dir)
         if rows:
-            count = f"{len(rows)} patient{'s' * (len(rows) != 1)}"
-            print(f"Mean over {count}, inside the mask", text_table(summary), *self.manifest.warnings, sep="\n")
+            if masks:
+                print(f"Mean over {_patients(len(masks))}, inside the mask", text_table(summary), sep="\n")
+            if skulls := skull_table(summary):
+                print(f"Skulls, mean over {_patients(len(rows))}", skulls, sep="\n")
+            for warning in self.manifest.warnings:
+                print(warning)
         logger.info("Results are in %s; begin with its report.html.", self.output_dir)
 
 
@@ -231,6 +278,10 @@ def _place_in_group() -> tuple[int, int, Any]:
         return 0, 1, None
     group = distributed.new_group(backend="gloo", timeout=_LONGEST_WAIT)
     return distributed.get_rank(), distributed.get_world_size(), group
+
+
+def _patients(count: int) -> str:
+    return f"{count} patient{'s' * (count != 1)}"
 
 
 def _summary(failures: Mapping[str, str], of: int) -> str:

@@ -156,14 +156,14 @@ def dicom_facts(path: Path | None) -> tuple[str, str, str]:
         return "", "", ""
     from pydicom import dcmread
 
-    from medical_gans.io.dicom.headers import quiet
+    from medical_gans.io.dicom.headers import quiet, words
 
     wanted = ["PatientID", "StudyInstanceUID", "Modality", "SOPClassUID", "ImageType"]
     with quiet():
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=wanted, force=True)
             patient, study, modality, sop_class = (str(header.get(name) or "").strip() for name in wanted[:4])
-            kind = _odd_kind(sop_class, {str(word).upper() for word in header.get("ImageType") or ()})
+            kind = _odd_kind(sop_class, {word.upper() for word in words(header, "ImageType")})
         except Exception:  # damaged: reading it says what is wrong
             return "", "", ""
     return patient, study, kind if kind and modality.upper() in ("MR", "") else modality.upper()

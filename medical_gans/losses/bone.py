@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 
-def weighted_l1(made: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Mean over all voxels of ``weight |made - truth|``; all ``(batch, channel, *spatial)``."""
-    return ((made - truth).abs() * weight).mean()
+def weighted_l1(made: Tensor, truth: Tensor, weight: Tensor, smooth: float = 0.0) -> Tensor:
+    """Mean over all voxels of ``weight |made - truth|``; all ``(batch, channel, *spatial)``.
+
+    Args:
+        made: image.
+        truth: image.
+        weight: of each voxel.
+        smooth: error up to which its square counts, ``error^2 / (2 smooth)`` (Huber 1964): the best guess is then
+            a mean instead of a median, which leaves out small contrasts that are seen with doubt. 0 is L1.
+    """
+    error = (made - truth).abs()
+    if smooth > 0:
+        error = torch.where(error < smooth, error.square() / (2 * smooth), error - smooth / 2)
+    return (error * weight).mean()
 
 
 def bone_terms(
-    logit: Tensor, soft: Tensor, bone: Tensor, truth: Tensor, weight: Tensor, threshold: float
+    logit: Tensor,
+    soft: Tensor,
+    bone: Tensor,
+    truth: Tensor,
+    weight: Tensor,
+    threshold: float,
+    smooth: float = 0.0,
 ) -> dict[str, Tensor]:
     """What the branches of `networks.BoneGenerator` learn, each where it holds.
 
@@ -26,13 +44,14 @@ def bone_terms(
         truth: CT in unit space.
         weight: of each voxel; 0 where the truth is not trusted.
         threshold: unit above which the truth is bone.
+        smooth: of soft tissue, see `weighted_l1`.
     """
     is_bone = (truth > threshold).to(truth.dtype)
     known = weight.clamp(max=1.0)
     doubt = binary_cross_entropy_with_logits(logit, is_bone, reduction="none")
     return {
         "bone_probability": (doubt * known * (1.0 + is_bone)).mean(),
-        "soft": weighted_l1(soft, truth, known * (1.0 - is_bone)),
+        "soft": weighted_l1(soft, truth, weight * (1.0 - is_bone), smooth),
         "bone": weighted_l1(bone, truth, weight * is_bone),
     }
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from medical_gans.losses import bone_terms, nearest_shift, weighted_l1
 from medical_gans.training.player import Method, Player
 
+_UNIT_PER_HU = 0.002  # of soft tissue
+
 BONE_UNIT = 0.3 + 0.7 * 50.0 / 2200.0
 """250 HU, above which metrics count bone, in unit space."""
 
@@ -26,14 +28,22 @@ class PaintedTranslation(Method):
         generator: a player whose network ``mr_to_ct`` takes and makes ``(batch, channel, *spatial)`` in [-1, 1].
         probability_weight: of the cross-entropy of bone.
         branch_weight: of the L1 of each branch.
+        smooth: HU of soft tissue up to which the square of an error counts (`losses.weighted_l1`); 0 is L1.
         warm_up: updates over which the learning rate rises to that of the schedule.
     """
 
     def __init__(
-        self, generator: Player, *, probability_weight: float = 0.2, branch_weight: float = 0.5, warm_up: int = 300
+        self,
+        generator: Player,
+        *,
+        probability_weight: float = 0.2,
+        branch_weight: float = 0.5,
+        smooth: float = 0.0,
+        warm_up: int = 300,
     ) -> None:
         super().__init__({"generator": generator}, shipped=("generator", "mr_to_ct"))
         self.probability_weight, self.branch_weight, self.warm_up = probability_weight, branch_weight, warm_up
+        self.smooth = smooth * _UNIT_PER_HU
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """Update the generator once.
@@ -58,9 +68,9 @@ class PaintedTranslation(Method):
             made = network.mixture(logit.sigmoid(), soft, bone)
         made = made.float()
         ct, weight = _moved(made.detach(), ct, weight, batch.get("tolerance"))
-        terms = {"l1": weighted_l1(made, ct, weight)}
+        terms = {"l1": weighted_l1(made, ct, weight, self.smooth)}
         if branches:
-            parts = bone_terms(logit, soft, bone, ct, weight, BONE_UNIT)
+            parts = bone_terms(logit, soft, bone, ct, weight, BONE_UNIT, self.smooth)
             shares = {"bone_probability": self.probability_weight}
             terms |= {name: shares.get(name, self.branch_weight) * value for name, value in parts.items()}
         self._descend(generator, sum(terms.values(), start=torch.zeros((), device=generator.device)))

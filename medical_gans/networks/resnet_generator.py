@@ -7,6 +7,7 @@ from monai.networks.layers.factories import Conv
 from torch import nn
 
 from medical_gans.errors import SettingError
+from medical_gans.networks.layout import ResizeConvolution, RowConvolution
 
 STRIDE = 4
 """Spatial sizes given to the generator must be multiples of this."""
@@ -88,7 +89,8 @@ class ResnetGenerator(nn.Module):
         layers += [ResidualBlock(spatial_dims, STRIDE * width, norm) for _ in range(blocks)]
         for channels in (4 * width, 2 * width):
             layers += [*_upsampling(spatial_dims, channels, channels // 2, norm, upsampling), nn.ReLU(inplace=True)]
-        layers += [conv(width, out_channels, 7, padding=3, padding_mode="reflect"), nn.Tanh()]
+        last = RowConvolution if spatial_dims == 2 and out_channels == 1 else conv
+        layers += [last(width, out_channels, 7, padding=3, padding_mode="reflect"), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         _initialise(self, norm)
 
@@ -144,6 +146,9 @@ def _convolution(spatial_dims: int, in_channels: int, out_channels: int, norm: s
 
 def _upsampling(spatial_dims: int, in_channels: int, out_channels: int, norm: str, upsampling: str) -> list[nn.Module]:
     if upsampling == "resize":
+        if spatial_dims == 2:  # the first place, once of an upsampling, keeps the names of stored weights
+            resizing = ResizeConvolution(in_channels, out_channels, 3, padding=1)
+            return [nn.Identity(), resizing, *_norm(spatial_dims, out_channels, norm)]
         return [nn.Upsample(scale_factor=2.0), *_convolution(spatial_dims, in_channels, out_channels, norm)]
     transposed = Conv[Conv.CONVTRANS, spatial_dims]
     return [

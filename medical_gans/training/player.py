@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medical_gans.errors import SettingError
 from medical_gans.networks import fast_layout
+from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.training.checkpoints import Stateful
 from medical_gans.training.parallel import average_gradients, share_weights
 
@@ -45,6 +46,10 @@ class Player:
         hold_steps: see `hold`.
         amp: automatic mixed precision.
         amp_type: ``float16``, with scaled losses, on a GPU only, or ``bfloat16``, on a CPU as well.
+        accumulate: losses whose mean gradient makes an update; several stand for a larger batch where the memory does
+            not hold it. What is left at the end of an epoch makes a smaller update.
+        compile: compile the networks with ``torch.compile``, by its default backend or the one named; takes minutes,
+            and a C++ compiler on a CPU. The running averages, which ship, are not compiled.
         device: where the networks are.
 
     Raises:
@@ -66,6 +71,8 @@ class Player:
         hold_steps: int = 0,
         amp: bool = False,
         amp_type: str = "float16",
+        accumulate: int = 1,
+        compile: bool | str = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
@@ -76,13 +83,21 @@ class Player:
                 raise SettingError(f"This player has no network '{name}'; there are {', '.join(given)}.")
         if amp_type not in _PRECISIONS:
             raise SettingError(f"amp_type is '{amp_type}'; choose {' or '.join(_PRECISIONS)}.")
+        if accumulate < 1:
+            raise SettingError(f"accumulate is {accumulate}; give the number of batches per update, 1 or more.")
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.networks = fast_layout(nn.ModuleDict(given).to(self.device))
         share_weights(self.networks)
         averaging = get_ema_multi_avg_fn(ema_decay)
         self.averages = nn.ModuleDict(
             {name: AveragedModel(self.networks[name], multi_avg_fn=averaging, use_buffers=True) for name in average}
         )
+        if compile:
+            for network in self.networks.values():
+                network.compile(backend=compile if isinstance(compile, str) else "inductor")
         self.clip_norm, self.clip_each = clip_norm, clip_each
+        self.accumulate, self._gathered = accumulate, 0
         self.precision = _PRECISIONS[amp_type]
         on_gpu = self.device.type == "cuda"
         self.amp = amp and (on_gpu or amp_type == "bfloat16")
@@ -127,9 +142,16 @@ class Player:
             self._take_gradients()
 
     def descend(self, loss: Tensor) -> None:
-        """Update the networks by the gradient of a loss, and their running averages."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        """Update the networks by the gradient of a loss, or of `accumulate` of them, and their running averages."""
+        if not self._gathered:
+            self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss if self.accumulate == 1 else loss / self.accumulate).backward()
+        self._gathered += 1
+        if self._gathered == self.accumulate:
+            self._update()
+
+    def _update(self) -> None:
+        self._gathered = 0
         average_gradients(self.networks.parameters())
         if any(p.grad is not None for p in self.networks.parameters()):
             self.scaler.unscale_(self.optimizer)
@@ -171,7 +193,9 @@ class Player:
             norm.momentum = momentum
 
     def end_epoch(self) -> None:
-        """Advance the schedule."""
+        """Use what has been accumulated, so that nothing is lost between epochs, and advance the schedule."""
+        if self._gathered:
+            self._update()
         self.epochs += 1
         if self.schedule is not None:
             self.schedule.step()

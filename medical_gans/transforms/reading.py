@@ -28,6 +28,8 @@ _TISSUE_ABOVE = -200.0  # HU
 _OVERSHOOT = 100.0  # HU below air that noise and kernels reach
 _MUCH = 0.2  # of the voxels
 _SHELL = 2  # voxels
+_BRIGHT_EDGE = 400.0  # HU, that the outermost voxels of no CT have in the middle
+_MOST = 0.6  # of the outermost voxels, from which on they are all background
 _DARKEST = 0.15  # of the range of values, in which a background lies
 _SHIFTED = 0.1  # of the brightest tissue, from which on a background is not at 0
 _NEGATIVE = -0.05  # of the brightest tissue: noise around a background of 0 stays above
@@ -50,6 +52,12 @@ def checked_ct(volume: Volume) -> Volume:
             f"{volume.source} is given as the CT, but its values are no Hounsfield units: most lie between "
             f"{lowest:.4g} and {highest:.4g}, where a CT shows air at -1000 and tissue around 0. Apply the rescale "
             f"intercept (often -1024), give HU that were not normalised, or check that MR and CT were not swapped."
+        )
+    edge = float(np.median(_shell(volume.array)))
+    if edge > _BRIGHT_EDGE:
+        raise InputError(
+            f"{volume.source} is given as the CT, but its outermost voxels ({edge:.0f} HU) are as dense as bone, where "
+            "a CT shows air or soft tissue: its values may have been turned round. Export it again."
         )
     padding = volume.array < AIR_HU
     if not padding.any():
@@ -99,6 +107,11 @@ def with_background_at_zero(volume: Volume) -> Volume:
         return volume
     background = _background(volume.array, low, high)
     normalised = low < _NEGATIVE * max(high, 0.0) or high <= 0
+    if np.mean(_shell(volume.array) >= high - _DARKEST * (high - low)) > _MOST:
+        raise InputError(
+            f"{volume.source} is a negative: what surrounds the body is as bright as its brightest tissue "
+            f"({high:.4g}), where an MR is dark. Turn its values round (the highest minus each), or export it again."
+        )
     if background is None or background > low + _DARKEST * (high - low):
         if not normalised:
             return volume
@@ -141,9 +154,7 @@ _SWAPPED = "Give the right image, and check that MR and CT were not swapped."
 
 def _background(array: np.ndarray, low: float, high: float) -> float | None:
     """The value that most of the outermost voxels have; None where they have no such value."""
-    shell = np.concatenate(
-        [np.take(array, index, axis).ravel() for axis in range(3) for index in (range(_SHELL), range(-_SHELL, 0))]
-    )
+    shell = _shell(array)
     counts, edges = np.histogram(np.clip(shell.astype(np.float32), low, high), bins=64, range=(low, high))
     place = int(counts.argmax())
     around = counts[max(place - 1, 0) : place + 2].sum()
@@ -151,6 +162,13 @@ def _background(array: np.ndarray, low: float, high: float) -> float | None:
         return None
     inside = shell[(shell >= edges[place]) & (shell <= edges[place + 1])]
     return float(np.median(inside)) if inside.size else float(edges[place])
+
+
+def _shell(array: np.ndarray) -> np.ndarray:
+    """The outermost voxels."""
+    return np.concatenate(
+        [np.take(array, index, axis).ravel() for axis in range(3) for index in (range(_SHELL), range(-_SHELL, 0))]
+    )
 
 
 def _sample(array: np.ndarray) -> np.ndarray:

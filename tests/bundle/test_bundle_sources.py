@@ -50,6 +50,12 @@ def without_waiting(value):
     return [without_waiting(entry) for entry in value] if isinstance(value, list) else value
 
 
+@pytest.mark.parametrize("name", ["mr_to_ct_synthesis", "brain_lesion_segmentation"])
+def test_a_bundle_that_reads_images_takes_the_words_that_choose_one(name):
+    config = stage_of(name, "inference")
+    assert config["select"] is None and '"@select"' in json.dumps(config)
+
+
 @pytest.mark.parametrize(("name", "stage"), CASES)
 def test_a_stage_keeps_the_properties_of_a_bundle(name, stage):
     from monai.bundle import ConfigParser

@@ -270,3 +270,99 @@ def test_a_pair_trusted_everywhere_is_a_pair_without_the_mask():
     batch = _batch()
     plain, masked = _conditional_gan()(batch), _conditional_gan()({**batch, "trusted": torch.ones_like(batch["ct"])})
     assert plain == pytest.approx(masked, rel=1e-5)
+
+
+class Conv(nn.Module):
+    """A generator that is one convolution, with a norm on request; counts what it is given."""
+
+    def __init__(self, norm: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1) if norm else nn.Identity())
+        self.given: list[int] = []
+
+    def forward(self, image):
+        self.given.append(len(image))
+        return self.layers(image)
+
+
+class Judge(Conv):
+    def forward(self, image):
+        return [super().forward(image)]
+
+
+def _convolutional(norm=False, **options):
+    torch.manual_seed(1)
+    to_ct, to_mr, ct, mr = Conv(norm), Conv(norm), Judge(), Judge()
+    method = CycleGan(
+        _player({"mr_to_ct": to_ct, "ct_to_mr": to_mr}, average=["mr_to_ct"], **options),
+        _player({"ct": ct, "mr": mr}, **options),
+        {"adversarial": adversarial_objective("least_squares"), "cycle": nn.L1Loss()},
+        {"adversarial": 1.0, "cycle": 10.0},
+        pool_size=0,
+    )
+    return method
+
+
+def test_a_step_passes_no_image_more_often_than_the_paper_needs():
+    method = _convolutional()
+    method(_batch())
+    given = {name: network.given for player in method.players.values() for name, network in player.networks.items()}
+    assert given == {"mr_to_ct": [4], "ct_to_mr": [2, 2], "ct": [2, 2, 2], "mr": [2, 2, 2]}
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_one_pass_for_two_batches_changes_nothing(norm):
+    method, batch = _convolutional(norm), _batch()
+    to_ct, to_mr = (copy.deepcopy(method.generators[name]) for name in ("mr_to_ct", "ct_to_mr"))
+    method.generator_terms(batch)
+    fake_mr = to_mr(batch["ct"])
+    fake_ct = to_ct(batch["mr"])
+    expected = {
+        "synthetic_mr": fake_mr,
+        "synthetic_ct": fake_ct,
+        "cycle_ct": to_ct(fake_mr),
+        "cycle_mr": to_mr(fake_ct),
+    }
+    for name, image in expected.items():
+        torch.testing.assert_close(method.images[name], image.detach())
+
+
+def test_accumulated_batches_are_one_large_batch():
+    one, several = _convolutional(), _convolutional(accumulate=2)
+    batch = _batch(shape=(4, 1, 8, 8))
+    one(batch)
+    halves = [{name: images[part] for name, images in batch.items()} for part in (slice(0, 2), slice(2, 4))]
+    several(halves[0])
+    assert several.generators.steps == 0
+    several(halves[1])
+    assert several.generators.steps == 1
+    for name in ("generators", "discriminators"):
+        for ours, theirs in zip(one.players[name].parameters(), several.players[name].parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_what_was_accumulated_is_used_at_the_end_of_an_epoch():
+    method = _convolutional(accumulate=3)
+    before = [p.detach().clone() for p in method.generators.parameters()]
+    method(_batch())
+    assert all(torch.equal(a, b) for a, b in zip(before, method.generators.parameters(), strict=True))
+    method.end_epoch()
+    assert method.generators.steps == 1
+    assert not all(torch.equal(a, b) for a, b in zip(before, method.generators.parameters(), strict=True))
+
+
+def test_accumulating_nothing_is_refused():
+    with pytest.raises(SettingError, match="accumulate is 0"):
+        _convolutional(accumulate=0)
+
+
+def test_compiled_networks_learn_the_same_and_keep_their_names():
+    plain, compiled = _convolutional(), _convolutional(compile="eager")
+    for seed in range(2):
+        plain(_batch(seed))
+        compiled(_batch(seed))
+    assert "_compiled_call_impl" in vars(compiled.generators["mr_to_ct"])
+    ours, theirs = plain.state_dict()["players"], compiled.state_dict()["players"]
+    for name, player in ours.items():
+        torch.testing.assert_close(dict(player["networks"]), dict(theirs[name]["networks"]))
+    compiled.load_state_dict(plain.state_dict())

@@ -18,7 +18,8 @@ from medical_gans.data.head_anatomy import (
     skull_cavity,
     with_brains,
 )
-from medical_gans.data.head_views import BrainContents, HeadViews, rotation, sampled
+from medical_gans.data.head_painting import BrainContents, sampled, whole_head
+from medical_gans.data.head_views import HeadViews, rotation
 from medical_gans.errors import InputError
 from medical_gans.transforms import CtTissues, Painter, Window, unit_to_hounsfield
 from medical_gans.transforms.painting import RandomFields
@@ -180,3 +181,19 @@ def test_a_head_without_a_brain_is_refused(folder):
         views(bare)
     depth = DEEPEST_MM - np.load(bare.path)[3] / 100
     assert depth.min() == pytest.approx(-48, abs=2)
+
+
+def test_a_whole_painted_head_is_the_ct_that_it_was_painted_from(prepared, head):
+    painter = Painter(signals={name: (value, value) for name, value in SIGNALS.items()}, alike=False, **PLAIN)
+    contents = BrainContents(enhanced=0.0, unknown=0.0, rim=(0.0, 0.0), grain=0.0)
+    tissues = CtTissues(cortex_change=0.0, red_marrow=(0.0, 0.0))
+    signal, hounsfield, body = whole_head(prepared, 0, painter, tissues, contents, seed=3)
+    assert signal.shape == hounsfield.shape == body.shape == head.shape
+    radius = distances()
+    skull = (radius > 49) & (radius < 55) & (head > 1100)
+    assert np.abs(hounsfield[skull] - 1200).mean() < 25 and signal[skull].mean() < 0.1
+    scalp = (radius > 57.5) & (radius < 60.5) & (head < 0)
+    assert np.abs(hounsfield[scalp] + 80).mean() < 20 and signal[scalp].mean() > 0.7
+    brain = radius < 40
+    assert hounsfield[brain].min() >= 5 and hounsfield[brain].max() <= 41
+    assert not body[:, :3].any() and (hounsfield[~body] == -1024).all()

@@ -220,6 +220,18 @@ def placement(chest, tmp_path, position, **changes):
     return NodulePlacement(pytest.fail, chest, position, tmp_path / "out", weights="none.pt", **changes)
 
 
+def test_a_series_or_volume_to_place_into_is_chosen_by_words(tmp_path, chest, nodule):
+    image = nibabel.load(chest)
+    values = np.asarray(image.dataobj)
+    nibabel.save(nibabel.Nifti1Image(np.stack([values + 5, values], axis=-1), image.affine), tmp_path / "both.nii.gz")
+    with pytest.raises(ValueError, match=r'--select "volume 1" \(to "volume 2"\)'):
+        placement(tmp_path / "both.nii.gz", tmp_path, [60, -10, 4], patch=nodule).run()
+    assert not (tmp_path / "out" / "placed").exists()
+    placement(tmp_path / "both.nii.gz", tmp_path, [60, -10, 4], patch=nodule, select="volume 2").run()
+    placed = read_volume(tmp_path / "out" / "placed" / "ct.nii.gz").array
+    assert np.median(placed - values) == 0
+
+
 def test_a_nodule_outside_the_lung_is_placed_with_a_warning(tmp_path, chest, nodule):
     placement(chest, tmp_path, [0, 30, 0], patch=nodule).run()
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

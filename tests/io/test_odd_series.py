@@ -477,6 +477,7 @@ AGAINST_THE_LETTER = {
     "dates malformed": (every(raw("StudyDate", "2020-13-99", "DA"), raw("AcquisitionTime", "noon", "TM")), None),
     "empty strings": (every(put("StudyDate", ""), put("EchoTime", None), put("SeriesNumber", None)), None),
     "unknown character set": (raw("SpecificCharacterSet", "ISO_IR 999", "CS"), None),
+    "modality in small letters": (raw("Modality", "mr", "CS"), None),
     "number of frames 1.0": (raw("NumberOfFrames", "1.0", "IS"), None),
     "echo time is no number": (raw("EchoTime", "short", "DS"), None),
     "blanks and zeros around numbers": (
@@ -491,6 +492,7 @@ def test_values_against_the_letter_are_read_without_a_word_on_the_screen(write_s
     with pydicom.config.disable_value_validation():
         folder, pixels = write_series(change=change)
     caplog.clear()
+    capfd.readouterr()  # what writing them said
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.DEBUG):
         warnings.simplefilter("always")
         volume = read_volume(folder)

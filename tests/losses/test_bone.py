@@ -49,3 +49,22 @@ def test_a_view_without_trust_is_left_as_it_is():
     moved, weight = nearest_shift(truth + 1, truth, torch.zeros_like(truth), 2)
     assert torch.equal(moved, truth)
     assert float(weight.sum()) == 0
+
+
+def test_small_errors_count_by_their_square_and_large_ones_as_they_are():
+    truth, weight = torch.zeros(1, 1, 1, 4), torch.tensor([[[[1.0, 2.0, 1.0, 0.0]]]])
+    made = torch.tensor([[[[0.02, -0.02, 0.5, 9.0]]]])
+    expected = (0.02**2 / 0.08 + 2 * 0.02**2 / 0.08 + 0.5 - 0.02) / 4
+    assert float(weighted_l1(made, truth, weight, smooth=0.04)) == pytest.approx(expected)
+    plain = (0.02 + 2 * 0.02 + 0.5) / 4
+    assert float(weighted_l1(made, truth, weight)) == pytest.approx(plain)
+
+
+def test_the_best_guess_of_a_smooth_loss_is_the_mean():
+    truth = torch.tensor([-0.03, 0.01, 0.01]).reshape(1, 1, 1, 3)
+    guess = torch.zeros(1, requires_grad=True)
+    for _ in range(400):
+        loss = weighted_l1(guess.expand(1, 1, 1, 3), truth, torch.ones(1, 1, 1, 3), smooth=0.1)
+        (gradient,) = torch.autograd.grad(loss, guess)
+        guess = (guess - 0.05 * gradient).detach().requires_grad_()
+    assert float(guess) == pytest.approx(-0.01 / 3, abs=1e-3)

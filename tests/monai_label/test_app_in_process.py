@@ -1,8 +1,10 @@
 """The MONAI Label app without a socket: what it offers, returns, stores and refuses."""
 
 import functools
+import gzip
 import io
 import json
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import nibabel
@@ -289,6 +291,39 @@ def test_bad_requests_are_told_why_and_leave_the_studies_alone(
 def test_a_broken_upload_is_refused(infer):
     refused = infer("mr_to_ct", file=b"no image at all")
     assert refused.status == 422 and "cannot be read" in refused.detail
+
+
+def put(at: int, kind: str, *values):
+    """Numbers in place of those of a NIfTI header."""
+    return lambda content: content[:at] + struct.pack(f"<{kind}", *values) + content[at + struct.calcsize(kind) :]
+
+
+ODD = {
+    "voxels said to begin in the header": (put(108, "f", 0.0), None),
+    "no number as intercept": (put(116, "f", float("nan")), None),
+    "no unit of length": (put(123, "b", 0), None),
+    "a spacing of 0 beside the sform": (put(80, "3f", 0, 0, 0), None),
+    "sform and qform that contradict each other": (put(256, "3f", 0, 0, 1), None),
+    "neither sform nor qform": (put(252, "2h", 0, 0), "left and right are unknown"),
+    "two volumes": (put(40, "5h", 4, 40, 36, 3, 4), 'select "volume 1"'),
+    "cut off": (lambda content: content[:-50], "truncated"),
+}
+
+
+@pytest.mark.parametrize("change, words", ODD.values(), ids=ODD)
+def test_an_odd_header_is_read_as_by_the_command_or_refused_in_a_sentence(
+    change, words, infer, plain, label_studies, tmp_path
+):
+    before = files_below(label_studies)
+    content = gzip.decompress((label_studies / "mr.nii.gz").read_bytes())
+    answer = infer("mr_to_ct", file=gzip.compress(change(content)))
+    if words is None:
+        made, affine = volume(answer, tmp_path)
+        expected, there = volume(plain("mr_to_ct", "mr"), tmp_path)
+        assert np.array_equal(made, expected) and np.allclose(affine, there)
+    else:
+        assert answer.status == 422 and words in answer.detail and "Traceback" not in answer.detail
+    assert files_below(label_studies) == before
 
 
 @pytest.mark.parametrize("model, name", [("mr_to_ct", "mr_to_ct_head.pt"), ("brain_lesion", "brain_lesion.pt")])

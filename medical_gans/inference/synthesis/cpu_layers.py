@@ -12,6 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from medical_gans.networks.bone_generator import BoneGenerator, PreActivationBlock
+from medical_gans.networks.layout import ResizeConvolution
 from medical_gans.networks.resnet_generator import ResidualBlock, ResidualGenerator, ResnetGenerator
 
 _WITHOUT_NORM = (BoneGenerator, ResnetGenerator, ResidualGenerator)
@@ -56,7 +57,9 @@ def with_fast_layers(network: nn.Module, precision: torch.dtype = torch.float32)
         if isinstance(parent, _PackedPreActivation | _PackedResidual):
             continue
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d):
+            if isinstance(child, ResizeConvolution):
+                setattr(parent, name, _PackedResize(child, precision, _rectify(parent, int(name))))
+            elif isinstance(child, nn.Conv2d):
                 rectified = isinstance(parent, nn.Sequential) and _rectify(parent, int(name))
                 own = torch.float32 if child is last else precision
                 setattr(parent, name, PackedConvolution(child, own, rectified))
@@ -131,8 +134,26 @@ class _PackedResidual(nn.Module):
         return self.second.added_to(features, self.first(features))
 
 
-def _rectify(layers: nn.Sequential, place: int) -> bool:
+class _PackedResize(nn.Module):
+    """See `layout.ResizeConvolution`."""
+
+    def __init__(self, convolution: ResizeConvolution, precision: torch.dtype, rectified: bool) -> None:
+        super().__init__()
+        self.precision, self.rectified = precision, rectified
+        with torch.no_grad():
+            kernel = convolution.transposed_kernel().detach().to(precision)
+            self.kernel = kernel.contiguous(memory_format=torch.channels_last)
+        self.bias = None if convolution.bias is None else convolution.bias.detach().to(precision)
+
+    def forward(self, features: Tensor) -> Tensor:
+        taken = features.to(self.precision)
+        made = functional.conv_transpose2d(taken, self.kernel, self.bias, stride=2, padding=1)
+        return made.relu_() if self.rectified else made
+
+
+def _rectify(layers: nn.Module, place: int) -> bool:
     """Take the ReLU after a layer out of a sequence; whether there was one."""
+    assert isinstance(layers, nn.Sequential)
     following = layers[place + 1] if place + 1 < len(layers) else None
     if not isinstance(following, nn.ReLU):
         return False

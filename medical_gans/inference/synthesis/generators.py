@@ -22,6 +22,7 @@ from medical_gans.errors import SettingError
 from medical_gans.inference.synthesis.cpu_layers import computes_in_bfloat16, with_fast_layers
 from medical_gans.inference.synthesis.tiles import TiledGenerator
 from medical_gans.io import TrainingCases, read_volume
+from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.networks.resnet_generator import STRIDE
 from medical_gans.weights import WeightsCard, check_network, load_network, load_weights
 
@@ -82,6 +83,8 @@ class Generators:
         self.stride = max(_stride(generator) for generator in generators)
         self.seconds = 0.0
         self.networks = [copy.deepcopy(g).eval().requires_grad_(False).to(device) for g in generators]
+        if device.type == "cpu":
+            keep_freed_memory()
         self._autocasts = self.amp
         if self.dimensions == 2:
             precision = torch.bfloat16 if self.amp else torch.float32

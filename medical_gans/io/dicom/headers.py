@@ -100,6 +100,8 @@ def read_header(path: Path) -> pydicom.Dataset | None:
             return None
         if "Rows" not in header:
             raise damaged(path)
+        if (said := text(header, "Modality")) not in _CLASSES and said.upper() in _CLASSES:
+            header.Modality = said.upper()
         if not header.get("SOPClassUID"):
             header.SOPClassUID = UID(
                 str(header.file_meta.get("MediaStorageSOPClassUID") or _CLASSES.get(text(header, "Modality"), ""))
