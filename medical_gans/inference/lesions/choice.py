@@ -50,13 +50,13 @@ def channels_for(dataset_dir: Place | None, weights: Place | None = None) -> lis
     return (fitting or known)[0]
 
 
-def weights_for(weights: Place | None, channels: Sequence[str], shipped: Path) -> str:
+def weights_for(weights: Place | None, channels: Sequence[str], shipped: Place) -> str:
     """The file to load: `weights`, else the one for these sequences in the folder `shipped`, else that for FLAIR."""
     if weights is not None:
         return str(weights)
     wanted = tuple(name.casefold() for name in channels)
     names = (file for known, file in SHIPPED.items() if tuple(name.casefold() for name in known) == wanted)
-    return str(shipped / next(names, next(iter(SHIPPED.values()))))
+    return str(Path(shipped) / next(names, next(iter(SHIPPED.values()))))
 
 
 def _known(weights: Place | None) -> list[list[str]]:
