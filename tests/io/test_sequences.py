@@ -246,3 +246,10 @@ def test_a_real_tumour_survives_the_way_to_2_mm_and_back(shared_data):
     back = volume.to_source_grid(volume.label[None].astype(np.float32))[0] > 0.5
     truth = volume.source_label > 0
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.93
+
+
+@pytest.mark.parametrize("image", [-3, [1], {"T1c": 2.5}, [["a.nii.gz"]]])
+def test_an_entry_of_a_data_list_that_is_no_path_is_refused(tmp_path, image):
+    (tmp_path / "list.json").write_text(json.dumps([{"image": image}]))
+    with pytest.raises(InputError, match=r"Entry 0 of .*"):
+        find_sequence_cases(tmp_path / "list.json", ["T1c"])
