@@ -284,7 +284,7 @@ class Node:
             "status_port": self.status,
             "output_dir": folder,
             "device": "cpu",
-            "quiet": 1,
+            "silence": 1,
             "first_pause": 1,
             "longest_pause": 5,
             "free_disk": 0.0,

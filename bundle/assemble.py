@@ -86,10 +86,12 @@ def _write_configs(recipe: Recipe, repository: Path, folder: Path) -> None:
         path = configs / f"{recipe.workflow}_{stage}.yaml"
         own = recipe.renamed if stage == "inference" else {}
         content = stage_config(path, recipe.settings, own, recipe.targets)
-        if stage == "train":  # goes on from the weights of the bundle, whatever network the recipe begins with
-            card = json.loads((folder / "models" / "model.json").read_text(encoding="utf-8"))
-            if content["network_def"]["_target_"] != card["network_def"]["_target_"]:
-                content |= with_package({"network_def": card["network_def"]})
+        card = json.loads((folder / "models" / "model.json").read_text(encoding="utf-8"))
+        # training goes on from the weights of the bundle, whatever network the recipe begins with
+        if stage == "train" and content["network_def"]["_target_"] != card["network_def"]["_target_"]:
+            content |= with_package({"network_def": card["network_def"]})
+        if recipe.workflow == "brain_lesion" and stage in ("train", "inference"):
+            content["network_def"]["norm"] = card["network_def"]["norm"]  # FLAIR was learnt with batch norm
         if stage == "inference":
             content = serving(content, recipe.inference)
         _write_json(folder / "configs" / f"{stage}.json", content)

@@ -81,7 +81,7 @@ BRAIN_LESION = Recipe(
     workflow="brain_lesion",
     weights={"model": "brain_lesion"},
     example="--dataset_dir CASES --output_dir lesions",
-    settings={"weights": _model("model.pt")},
+    settings={"weights": _model("model.pt"), "shipped_dir": "$str(Path(@bundle_root) / 'models')"},
 )
 
 RECIPES = {recipe.name: recipe for recipe in (MR_TO_CT, LUNG_NODULE, BRAIN_LESION)}

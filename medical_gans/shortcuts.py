@@ -15,6 +15,7 @@ import numpy as np
 from medical_gans.cli.config_files import models_dir
 from medical_gans.errors import SettingError
 from medical_gans.inference.lesions import LesionSegmentation, load_segmenter
+from medical_gans.inference.lesions.choice import weights_for
 from medical_gans.inference.nodules.sampling import load_nodule_sampler, requested_samples
 from medical_gans.inference.synthesis import SliceSynthesis, load_generators, translation_card
 from medical_gans.io import Volume, read_volume
@@ -95,7 +96,7 @@ def segment_lesions(sequences: Mapping[str, Place], *, weights: Place | None = N
     Args:
         sequences: an image file or DICOM series for the name of each sequence, in the network's order, such as
             ``{"FLAIR": "FLAIR.nii.gz"}``.
-        weights: in place of the shipped ones.
+        weights: in place of the shipped ones, which are those for T1 where only that is given, else those for FLAIR.
         device: where to compute.
 
     Returns:
@@ -107,8 +108,8 @@ def segment_lesions(sequences: Mapping[str, Place], *, weights: Place | None = N
     """
     from monai.inferers import SlidingWindowInferer
 
-    file = _weights(weights, "brain_lesion", "weights")[0]
     names = tuple(sequences)
+    file = _weights(weights, Path(weights_for(None, names, models_dir())).stem, "weights")[0]
     trained = load_segmenter(load_network(file), file, names)
     case = SequenceCase("case", tuple(Path(place) for place in sequences.values()), sequences=names)
     volume = read_sequence_case(case, names, spacing=trained.spacing)

@@ -104,7 +104,7 @@ def test_a_quiet_run_tells_doubts_and_where_to_look(words: list[str], tmp_path: 
         [sys.executable, "-c", code, str(config), *words], capture_output=True, text=True, cwd=tmp_path, timeout=200
     )
     assert done.returncode == 0, done.stderr
-    *log, last = done.stdout.splitlines()
+    log, last = done.stdout.splitlines(), done.stderr.splitlines()[-1]
     assert [line[9:].split() for line in log] == ([["INFO", "an", "event"]] if not words else []) + [
         ["WARNING", "a", "doubt"]
     ]
@@ -119,7 +119,7 @@ def test_the_last_line_counts_cases_and_leads_to_the_report(tmp_path: Path, caps
     report = tmp_path / "report.html"
     report.write_text("<html>")
     say_where(tmp_path, report.stat().st_mtime - 65)
-    said = capsys.readouterr().out.strip()
+    said = capsys.readouterr().err.strip()
     assert said.startswith("Done in 1 min ") and ", 4 cases, 2 with warnings, 1 failed: file://" in said
     assert Path(unquote(urlsplit(said.rsplit(" ", 1)[1]).path)) == report.resolve()
 
@@ -128,4 +128,4 @@ def test_an_old_report_is_not_taken_for_that_of_the_run(tmp_path: Path, capsys: 
     report = tmp_path / "report.html"
     report.write_text("<html>")
     say_where(tmp_path, report.stat().st_mtime + 60)
-    assert capsys.readouterr().out.strip().endswith(tmp_path.resolve().as_uri())
+    assert capsys.readouterr().err.strip().endswith(tmp_path.resolve().as_uri())

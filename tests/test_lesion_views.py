@@ -125,3 +125,14 @@ def test_a_volume_smaller_than_a_patch_is_padded():
 def test_labels_without_any_lesion_are_refused():
     with pytest.raises(InputError, match="None of the 2 labelled cases has a lesion"):
         LesionViews([volume(lesion=False)] * 2, patch_size=(4, 4, 4), views_per_epoch=1)
+
+
+def test_the_pupil_sees_the_same_patch_of_the_target_in_another_contrast():
+    def brighter(view):
+        return {**view, "image": view["image"] * 2}
+
+    options = {"patch_size": (4, 4, 4), "views_per_epoch": 6}
+    views = LesionViews([volume()], [volume()], pupil_augmentation=brighter, **options)
+    for n in range(6):
+        assert torch.equal(views[n]["pupil"], 2 * views[n]["target"])
+    assert "pupil" not in LesionViews([volume()], [volume()], **options)[0]

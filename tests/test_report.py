@@ -21,6 +21,7 @@ from matplotlib.image import imread
 from medical_gans.errors import InputError, OutputError
 from medical_gans.report import (
     Manifest,
+    Place,
     case_records,
     input_hashes,
     loss_curves,
@@ -250,6 +251,18 @@ def test_a_case_done_later_joins_the_page(run_folder: Path, tmp_path: Path) -> N
     text = write_page(tmp_path / "run", "Synthetic CT").read_text()
     assert "3 cases, 0 failed" in text and "cut short" not in text
     assert [record["status"] for record in case_records(tmp_path / "run")] == ["warning", "done", "done"]
+
+
+def test_the_report_leads_to_the_volumes_and_to_places_in_them(tmp_path: Path) -> None:
+    places = [Place("void & metal", (-12.25, 3.0, 40.0))]
+    write_case_report(tmp_path, "leg #1", body(), body(), np.eye(4), places=places)
+    write_case_report(tmp_path, "leg #2", body(), body(), np.eye(4), places=places, viewer=False)
+    page = Links(write_page(tmp_path, "Synthetic CT").read_text())
+    found = [urlsplit(link) for link in page.links if "viewer.html" in link]
+    assert [unquote(link.path) for link in found] == ["report/leg #1/viewer.html"] * 2
+    assert [link.fragment for link in found] == ["", "mm=-12.2,3.0,40.0"]
+    assert (tmp_path / "report" / "leg #1" / "viewer.html").is_file()
+    assert not (tmp_path / "report" / "leg #2" / "viewer.html").exists()
 
 
 def test_an_empty_run_has_a_page(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from medical_gans import __version__
 from medical_gans.cli import config_files
 from medical_gans.cli.command_line import arguments, check_value, command_help, first_steps, general_help, stage_help
 from medical_gans.cli.config_files import configs_dir
-from medical_gans.cli.installation import check_installation
 from medical_gans.cli.later_imports import imported_later
 from medical_gans.cli.settings import SEPARATOR, TRACKING_SETTINGS, has_id, imported_names, nearest, setting_ids, shown
 from medical_gans.errors import InputError, SettingError, show_plainly, user_message
@@ -102,6 +101,8 @@ def _action(words: list[str]) -> Callable[[], None]:
     if workflow == "check":
         if wants_help:
             return partial(print, command_help("medical-gans check", CHECK_ABOUT, CHECK_SETTINGS))
+        from medical_gans.cli.installation import check_installation
+
         return partial(check_installation, **_values("check", CHECK_SETTINGS, words[1:]))
     if workflow == "phantom":
         about = "Writes patients with known truth."
@@ -233,7 +234,8 @@ def say_where(folder: str | Path, begin: float) -> None:
     look = next((page for page in pages if page.stat().st_mtime >= begin - 1), place)
     minutes, seconds = divmod(round(time.time() - begin), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    print(f"Done in {took}{_outcomes(place)}: {look.resolve().as_uri()}", flush=True)
+    # not on stdout, which is for results that another program may read
+    print(f"Done in {took}{_outcomes(place)}: {look.resolve().as_uri()}", file=sys.stderr, flush=True)
 
 
 def _outcomes(folder: Path) -> str:

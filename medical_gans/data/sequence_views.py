@@ -41,6 +41,8 @@ class LesionViews(EpochViews):
             ``foreground`` ``(channel, *patch)``, true where the image shows something. MONAI's randomisable transforms
             get the state of (seed, epoch, index); None changes nothing.
         source_augmentation: as `augmentation`, of the source's patches alone and before it.
+        pupil_augmentation: as `augmentation`, of the target's patches and after it, for the pupil of self-training
+            alone; it must leave every voxel in its place.
         seed: of every random choice.
 
     Raises:
@@ -59,6 +61,7 @@ class LesionViews(EpochViews):
         translated_share: float = 0.0,
         augmentation: Augmentation | None = None,
         source_augmentation: Augmentation | None = None,
+        pupil_augmentation: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(views_per_epoch, seed)
@@ -75,9 +78,13 @@ class LesionViews(EpochViews):
         self.lesion_share = lesion_share
         self.translated_share = translated_share if self.translated else 0.0
         self.augmentation, self.source_augmentation = augmentation, source_augmentation
+        self.pupil_augmentation = pupil_augmentation
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """``source`` and ``target`` ``(channel, *patch)``, ``label`` ``(1, *patch)``, ``anywhere`` (not by lesions)."""
+        """``source`` and ``target`` ``(channel, *patch)``, ``label`` ``(1, *patch)``, ``anywhere`` (not by lesions).
+
+        With `pupil_augmentation` also ``pupil``, the patch of the target as the pupil sees it.
+        """
         rng = self.random(index)
         in_lesion = int((index + 1) * self.lesion_share) > int(index * self.lesion_share)
         number = int(rng.choice(self.with_lesion) if in_lesion else rng.integers(len(self.source)))
@@ -89,7 +96,10 @@ class LesionViews(EpochViews):
         if self.target:
             volume = self.target[int(rng.integers(len(self.target)))]
             corner = volume.corner(rng, False, self.patch_size)
-            made["target"] = _varied(_view(*volume.patch(corner, self.patch_size)), self.augmentation, rng)["image"]
+            shown = _varied(_view(*volume.patch(corner, self.patch_size)), self.augmentation, rng)
+            made["target"] = shown["image"]
+            if self.pupil_augmentation is not None:
+                made["pupil"] = _varied(shown, self.pupil_augmentation, rng)["image"]
         return made
 
 

@@ -13,7 +13,7 @@ from medical_gans.errors import InputError
 from medical_gans.io import Case, save_volume
 from medical_gans.io.cases import Cases, DatasetDir, find_training_cases
 from medical_gans.io.ownership import Origin, source
-from medical_gans.io.writing import whole_folder
+from medical_gans.io.writing import check_writable, whole_folder
 from medical_gans.transforms import CtTissues, Painter
 
 _RUN = "mr_to_ct evaluate: painted heads"
@@ -52,6 +52,7 @@ def painted_cases(
     mrs, folder = [case.mr for case in found.mr if case.mr is not None], Path(cache_dir)
     if not mrs:
         raise InputError("There is no T1 to take a brain from. Put one at least beside the CTs.")
+    check_writable(Path(painted_dir))
     cases = []
     for number, case in enumerate(tqdm(found.ct, desc="painting heads", leave=False)):
         assert case.ct is not None

@@ -92,6 +92,15 @@ def find_sequence_cases(
     return Cases(cases, by_name(search.passed, place))
 
 
+def holds_sequences(dataset_dir: str | os.PathLike[str], channels: Sequence[str]) -> bool:
+    """Whether a folder or data list has a case with all of these sequences; what is passed over is not told."""
+    search = _Search(tuple(channels), (), None, None, False)
+    try:
+        return next(search.at(Path(os.path.expanduser(dataset_dir))), None) is not None
+    except InputError:
+        return False
+
+
 def check_apart(source: Sequence[SequenceCase], target: Sequence[SequenceCase]) -> None:
     """Refuse a target that is the source: an adversary would have nothing to tell apart.
 

@@ -58,7 +58,8 @@ class Adaptation(Method):
     A batch has ``source`` and ``target`` ``(batch, channel, *spatial)`` and ``label`` ``(batch, 1, *spatial)``, and may
     have ``anywhere`` ``(batch,)``: whether a source patch was drawn without regard to lesions, as those of the target
     are. The discriminator sees such patches only, and as many of the target: it would else tell the domains by the
-    share of lesions, and the segmenter would learn to hide them.
+    share of lesions, and the segmenter would learn to hide them. With ``pupil``, the target's patches after a stronger
+    augmentation, the segmenter learns from those what the average says of ``target`` (as FixMatch, Sohn et al. 2020).
 
     Args:
         segmenter: player with the network ``segmenter``, images to logits ``(batch, class, *spatial)``.
@@ -125,7 +126,9 @@ class Adaptation(Method):
                 if self.self_training_weight and alpha >= self.ramp.highest:
                     with torch.no_grad():
                         taught = self.inferer(target, self.shipped)
-                    terms["self_training"] = self.losses["self_training"](target_logits, taught)
+                    pupil = batch["pupil"][: len(target)].to(device) if "pupil" in batch else None
+                    learnt = target_logits if pupil is None else self.inferer(pupil, network)
+                    terms["self_training"] = self.losses["self_training"](learnt, taught)
                     total = total + self.self_training_weight * terms["self_training"]
             self.images |= {"target": target, "target_prediction": _shown(target_logits)}
         self.segmenter.descend(total)

@@ -49,6 +49,9 @@ class RowConvolution(nn.Conv2d):
         around = functional.pad(features, [columns, columns, rows, rows], mode)
         if features.is_cuda:
             return functional.conv2d(around, self.weight, self.bias)
+        if not torch.jit.is_scripting():  # noqa: SIM102  # TorchScript leaves out what stands inside
+            if torch.jit.is_tracing():  # as for ONNX, whose convolutions want kernels that are stored
+                return functional.conv2d(around, self.weight, self.bias)
         by_row = functional.conv2d(around, self.weight[0].transpose(0, 1).unsqueeze(2))
         height = features.shape[2]
         image = by_row[:, :1, :height]
@@ -75,4 +78,8 @@ class ResizeConvolution(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """``(batch, in_channels, height, width)`` to ``(batch, out_channels, 2 height, 2 width)``."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  # as above
+            if torch.jit.is_tracing():
+                large = functional.interpolate(features, scale_factor=2.0)
+                return functional.conv2d(large, self.weight, self.bias, padding=1)
         return functional.conv_transpose2d(features, self.transposed_kernel(), self.bias, stride=2, padding=1)

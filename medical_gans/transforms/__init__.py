@@ -17,6 +17,8 @@ from medical_gans.transforms.intensity import (
 )
 
 if TYPE_CHECKING:
+    from medical_gans.transforms.acquisition import RandSensitivityd, RandThickSlicesd
+    from medical_gans.transforms.brain import FindBraind
     from medical_gans.transforms.contrast import RandConvolutionContrastd, RandPaintRegionsd
     from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
     from medical_gans.transforms.grid import ToGridd, resize_in_plane
@@ -39,6 +41,7 @@ _HOME = {
     "DenoiseHounsfieldd": "intensity",
     "DifferentiableAugmentation": "discriminator_augmentation",
     "EncodeHounsfieldd": "intensity",
+    "FindBraind": "brain",
     "FindForegroundd": "sequences",
     "NormaliseForegroundd": "sequences",
     "NormaliseMRd": "intensity",
@@ -46,6 +49,8 @@ _HOME = {
     "RandomFields": "random_fields",
     "RandConvolutionContrastd": "contrast",
     "RandPaintRegionsd": "contrast",
+    "RandSensitivityd": "acquisition",
+    "RandThickSlicesd": "acquisition",
     "ReadImaged": "reading",
     "ReadSequencesd": "sequences",
     "ResizeToSpacingd": "sequence_grid",
@@ -66,12 +71,15 @@ __all__ = [
     "DenoiseHounsfieldd",
     "DifferentiableAugmentation",
     "EncodeHounsfieldd",
+    "FindBraind",
     "FindForegroundd",
     "NormaliseForegroundd",
     "NormaliseMRd",
     "Painter",
     "RandConvolutionContrastd",
     "RandPaintRegionsd",
+    "RandSensitivityd",
+    "RandThickSlicesd",
     "RandomFields",
     "ReadImaged",
     "ReadSequencesd",

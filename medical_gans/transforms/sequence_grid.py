@@ -24,6 +24,7 @@ from medical_gans.io.volumes import Volume
 
 _SAME_GRID_MM = 0.01
 _LEAST_OVERLAP = 0.5  # of the field of view that another image must cover
+_LEAST_LABELLED = 0.2  # the same of a label or mask: a T1 often shows the neck, and the FLAIR it was drawn on does not
 _WHOLE = 1e-3  # of a voxel: what is nearer to a whole number is whole
 
 
@@ -162,10 +163,11 @@ def onto_grid_of(first: Volume, volume: Volume, names: tuple[str, str], case: st
     lattice = np.stack(np.meshgrid(*(np.linspace(0, n - 1, 9) for n in first.array.shape), indexing="ij"))
     there = to_voxel[:3, :3] @ lattice.reshape(3, -1) + to_voxel[:3, 3:]
     inside = ((there > -0.5) & (there < np.array(volume.array.shape)[:, None] - 0.5)).all(0).mean()
-    if inside < _LEAST_OVERLAP:
+    least = _LEAST_OVERLAP if order else _LEAST_LABELLED
+    if inside < least:
         raise InputError(
             f"{names[1]} and {names[0]} of case {case} lie on different grids: {names[1]} of case {case} covers "
-            f"{100 * inside:.0f} % of the field of view of {names[0]}; at least {100 * _LEAST_OVERLAP:.0f} % are "
+            f"{100 * inside:.0f} % of the field of view of {names[0]}; at least {100 * least:.0f} % are "
             "needed. Check that they belong together, or register them."
         )
     outside = float(volume.array.min()) if order else 0.0

@@ -13,8 +13,9 @@ from medical_gans.errors import SettingError
 from medical_gans.io.formats import Affine
 from medical_gans.io.sequence_cases import SequenceCase
 from medical_gans.io.volumes import Volume
+from medical_gans.transforms.brain import FindBraind
 from medical_gans.transforms.sequence_grid import ResizeToSpacingd, to_grid_of
-from medical_gans.transforms.sequences import FindForegroundd, NormaliseForegroundd, ReadSequencesd
+from medical_gans.transforms.sequences import NormaliseForegroundd, ReadSequencesd
 
 Preprocessing = Callable[[dict[Any, Any]], Mapping[Any, Any]]
 """From an item with a case or path in ``image`` to what a network sees, such as a `Compose`."""
@@ -55,7 +56,7 @@ class SequenceVolume:
         lacking = [name for name in ("image", "foreground", "source") if name not in item]
         if lacking:
             raise SettingError(
-                f"preprocessing gives no {lacking[0]}. It needs ReadSequencesd and FindForegroundd at its beginning."
+                f"preprocessing gives no {lacking[0]}. It needs ReadSequencesd and FindBraind at its beginning."
             )
         parts: list[Any] = [item.get(name) for name in ("image", "foreground", "label")]
         image, foreground, label = parts
@@ -132,7 +133,7 @@ def usual_preprocessing(
     return Compose(
         [
             ReadSequencesd("image", channels, missing, mask),
-            FindForegroundd("image"),
+            FindBraind("image"),
             Orientationd(keys, axcodes="RAS", labels=None, allow_missing_keys=True),
             ResizeToSpacingd(keys, spacing, allow_missing_keys=True),
             NormaliseForegroundd("image"),

@@ -116,6 +116,24 @@ def test_the_discriminator_learns_to_tell_the_domains(batch):
     assert last["domain_accuracy"] > 0.95
 
 
+def test_the_pupil_learns_from_its_own_view_what_the_teacher_says_of_the_plain_one(batch):
+    asked = []
+
+    class Remembered(ConfidentLabels):
+        def __call__(self, logits, taught):
+            asked.append((logits.detach().clone(), taught.clone()))
+            return super().__call__(logits, taught)
+
+    step = tiny_step(ramp=(0, 0, 0.0), self_training_weight=1.0, ema_decay=0.5)
+    step.losses["self_training"] = Remembered(0.0)
+    twin, teacher = copy.deepcopy(step.segmenter["segmenter"]), copy.deepcopy(step.shipped)
+    pupil = batch["target"] * 0.5
+    step({**batch, "pupil": pupil})
+    ((learnt, taught),) = asked
+    torch.testing.assert_close(taught, teacher(batch["target"]).detach())
+    torch.testing.assert_close(learnt, twin.train()(pupil).detach())
+
+
 def test_confident_predictions_of_the_average_teach_only_where_they_are_confident():
     taught = torch.tensor([[[4.0, 0.1]], [[0.0, 0.0]]]).permute(1, 0, 2)  # one sure voxel, one not
     logits = torch.tensor([[[-1.0, 2.0]], [[1.0, 0.0]]]).permute(1, 0, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -20,7 +21,9 @@ from medical_gans.data.head_anatomy import (
 )
 from medical_gans.data.head_painting import BrainContents, sampled, whole_head
 from medical_gans.data.head_views import HeadViews, rotation
+from medical_gans.data.pairs import read_pair
 from medical_gans.errors import InputError
+from medical_gans.evaluation.painted_heads import painted_cases
 from medical_gans.transforms import CtTissues, Painter, Window, unit_to_hounsfield
 from medical_gans.transforms.painting import RandomFields
 
@@ -197,3 +200,18 @@ def test_a_whole_painted_head_is_the_ct_that_it_was_painted_from(prepared, head)
     brain = radius < 40
     assert hounsfield[brain].min() >= 5 and hounsfield[brain].max() <= 41
     assert not body[:, :3].any() and (hounsfield[~body] == -1024).all()
+
+
+def test_a_left_out_ct_becomes_a_pair_that_can_be_judged(folder, head, tmp_path):
+    for kind, name in (("ct", "ct"), ("mr", "brain")):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        shutil.copy(folder / f"{name}.nii.gz", tmp_path / "data" / kind / f"{kind}_{name}.nii.gz")
+    painter = Painter(signals={name: (value, value) for name, value in SIGNALS.items()}, alike=False, **PLAIN)
+    contents = BrainContents(enhanced=0.0, unknown=0.0, rim=(0.0, 0.0))
+    places = {"painted_dir": tmp_path / "out" / "painted", "cache_dir": folder}
+    for _ in range(2):  # a second run replaces what the first one left
+        cases = painted_cases(tmp_path / "data", painter, CtTissues(cortex_change=0.0), contents, **places)
+    pair = read_pair(cases[0])
+    assert len(cases) == 1 and pair.mask.any()
+    skull = (distances() > 49) & (distances() < 55) & (head > 1100)
+    assert pair.ct.array[skull].mean() > 1150 and pair.mr.array[skull].mean() < 100

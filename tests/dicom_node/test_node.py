@@ -92,7 +92,7 @@ def test_a_disk_that_is_full_for_a_while_loses_and_doubles_nothing(clinic, campa
 def test_every_moment_of_a_kill_ends_with_one_series(clinic, start_node, archive, tmp_path):
     """Killed after each step that is written down: the next node does what is left, and tells it once."""
     series = clinic.write_series(tmp_path / "mr", 1, SLICES)
-    node = start_node(quiet=2)
+    node = start_node(silence=2)
     assert clinic.send(series, node.port).wait() == 0
     steps = ("came", "to be translated", "to be stored", "objects stored")
     for step in steps:
@@ -186,7 +186,7 @@ def test_what_is_missing_or_wrong_is_told_before_anything_is_written(forks, weig
     for words, said in (
         ([], "Say where the CT go: --archive host:port."),
         (["--archive", "pacs"], "give host:port"),
-        (["--archive", "pacs:104", "--quiet", "-1"], "quiet is -1 s"),
+        (["--archive", "pacs:104", "--silence", "-1"], "silence is -1 s"),
         (["--archive", "pacs:104", "--allowed_addresses", "scanner1"], "allowed_addresses has 'scanner1'"),
         (["--archive", "pacs:104", "--dataset_dir", str(tmp_path)], "Leave dataset_dir out"),
     ):

@@ -222,7 +222,7 @@ def test_over_tls_only_certificates_of_the_authority_are_let_in(listen, files, c
     assert [one.images for one in queue.ended(0, 1e6)] == [3]
     stranger = associate(port, tls=of_sender(certificates, "stranger"))
     assert not stranger.is_established
-    clinic.wait_for(lambda: "no TLS with it" in told(record), 10, "the refusal")
+    clinic.wait_for(lambda: "no TLS with it" in told(record), 60, "the refusal")
 
 
 def test_who_says_nothing_keeps_nobody_else_from_the_door(listen, files, certificates, clinic):
@@ -235,7 +235,7 @@ def test_who_says_nothing_keeps_nobody_else_from_the_door(listen, files, certifi
         association.release()
     plain = associate(port)
     assert not plain.is_established
-    clinic.wait_for(lambda: "no TLS with it" in told(record), 10, "the refusal")
+    clinic.wait_for(lambda: "no TLS with it" in told(record), 60, "the refusal")
 
 
 def test_files_for_tls_that_cannot_be_used_are_told(certificates, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from medical_gans.errors import InputError
 from medical_gans.io import save_volume
-from medical_gans.io.sequence_cases import check_apart, find_sequence_cases
+from medical_gans.io.sequence_cases import check_apart, find_sequence_cases, holds_sequences
 from medical_gans.transforms.sequence_volume import read_sequence_case
 
 RNG = np.random.default_rng(0)
@@ -231,6 +231,17 @@ def test_a_label_and_a_mask_drawn_on_another_sequence_are_brought_over_and_it_is
     )
 
 
+def test_a_label_that_covers_the_brain_but_not_the_neck_is_brought_over(tmp_path):
+    write_case(tmp_path / "anna", ["T1"], label=False)
+    part = np.ones((*SHAPE[:2], round(SHAPE[2] * 0.4)), np.uint8)
+    affine = np.eye(4)
+    affine[2, 3] = SHAPE[2] - part.shape[2]
+    save_volume(tmp_path / "anna" / "lesion.nii.gz", part, affine)
+    (case,) = find_sequence_cases(tmp_path, ["T1"], label="lesion")
+    label = read_sequence_case(case, ["T1"]).source_label
+    assert label[:, :, -part.shape[2] :].all() and not label[:, :, : -part.shape[2]].any()
+
+
 def test_a_case_without_any_lesion_is_allowed(tmp_path):
     write_case(tmp_path / "anna", ["FLAIR"], label=False)
     save_volume(tmp_path / "anna" / "lesion.nii.gz", np.zeros(SHAPE, np.uint8), np.eye(4))
@@ -253,3 +264,12 @@ def test_an_entry_of_a_data_list_that_is_no_path_is_refused(tmp_path, image):
     (tmp_path / "list.json").write_text(json.dumps([{"image": image}]))
     with pytest.raises(InputError, match=r"Entry 0 of .*"):
         find_sequence_cases(tmp_path / "list.json", ["T1c"])
+
+
+def test_what_a_folder_holds_is_found_without_a_word(tmp_path, caplog):
+    for name in ("anna/FLAIR.nii.gz", "anna/T1.nii.gz", "bert/T1.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert holds_sequences(tmp_path, ["FLAIR"]) and holds_sequences(tmp_path, ["T1"])
+    assert holds_sequences(tmp_path / "bert", ["T1"]) and not holds_sequences(tmp_path / "bert", ["FLAIR"])
+    assert not holds_sequences(tmp_path, ["T2"]) and not caplog.records

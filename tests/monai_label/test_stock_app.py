@@ -34,7 +34,8 @@ def test_the_stock_app_serves_an_assembled_bundle(name, tmp_path):
     command = [sys.executable, str(ROOT / "bundle" / "assemble.py"), "--output_dir", str(app / "model")]
     subprocess.run([*command, "--bundle", name], check=True)
     bundle = app / "model" / name
-    case = studies / "T1c.nii.gz"
+    sequence = "FLAIR" if name == "brain_lesion_segmentation" else "T1c"
+    case = studies / f"{sequence}.nii.gz"
     studies.mkdir()
     save_volume(case, head(), OBLIQUE)
     settings = {"dataset_dir": str(studies), "output_dir": str(tmp_path / "run"), "device": "cpu"}
@@ -46,7 +47,7 @@ def test_the_stock_app_serves_an_assembled_bundle(name, tmp_path):
         info = client.get("/info/").json()["models"][name]
         assert info["config"]["model_filename"] == ["model.pt"] and len(info["description"]) > 40
         form = {"params": json.dumps({"device": "cpu", "result_dtype": "int16", "result_extension": ".nii.gz"})}
-        said = client.post(f"/infer/{name}", params={"image": "T1c", "output": "image"}, data=form)
+        said = client.post(f"/infer/{name}", params={"image": sequence, "output": "image"}, data=form)
         assert said.status_code == 200, said.text
     (tmp_path / "answer.nii.gz").write_bytes(said.content)
     made, affine = stored(tmp_path / "answer.nii.gz")

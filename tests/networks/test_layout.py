@@ -113,3 +113,17 @@ def _plain(convolution):
     )
     plain.load_state_dict(convolution.state_dict())
     return plain
+
+
+def test_a_generator_goes_to_onnx_for_any_size(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    generator = ResnetGenerator(width=4, blocks=1).eval()
+    path = tmp_path / "generator.onnx"
+    axes = {0: "batch", 2: "height", 3: "width"}
+    example = torch.rand(1, 1, 16, 24)
+    names = {"input_names": ["mr"], "output_names": ["ct"], "dynamic_axes": {"mr": axes, "ct": axes}}
+    torch.onnx.export(generator, (example,), path, dynamo=False, opset_version=17, **names)
+    images = torch.rand(2, 1, 32, 20)
+    (made,) = onnxruntime.InferenceSession(path).run(None, {"mr": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(made), generator(images).detach(), rtol=1e-4, atol=1e-5)

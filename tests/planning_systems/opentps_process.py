@@ -37,13 +37,15 @@ def structures(path, ct):
 
 
 def dose(ct, isocentre, energy):
-    """Of one spot from the front, in MCsquare's default scanner and machine."""
+    """Of one spot from the front, by the default scanner and machine; None where OpenTPS came without a scanner."""
     from opentps.core.data.plan import PlanProtonBeam, PlanProtonLayer, ProtonPlan
     from opentps.core.io import mcsquareIO
     from opentps.core.io.scannerReader import readScanner
     from opentps.core.processing.doseCalculation.doseCalculationConfig import DoseCalculationConfig
     from opentps.core.processing.doseCalculation.protons.mcsquareDoseCalculator import MCsquareDoseCalculator
 
+    if not any(Path(DoseCalculationConfig().scannerFolder).glob("*.txt")):
+        return None
     plan = ProtonPlan()
     plan.appendBeam(PlanProtonBeam())
     plan.beams[0].gantryAngle = 0.0
@@ -64,7 +66,8 @@ def main(ct_folder, structure_set, output, *spot):
     answer = {"ct": geometry(ct), "structures": said, "patient": ct.patient.id}
     if spot:
         image = dose(ct, [float(v) for v in spot[:3]], float(spot[3]))
-        arrays["dose"], answer["dose"] = image.imageArray, geometry(image)
+        if image is not None:
+            arrays["dose"], answer["dose"] = image.imageArray, geometry(image)
     np.savez_compressed(output, **arrays)
     print(json.dumps(answer))
 

@@ -11,6 +11,7 @@ from medical_gans.checks.quality.measures import (
     slice_quantiles,
     tissue_figures,
     uncertainty_figures,
+    void_object,
 )
 
 
@@ -78,6 +79,7 @@ def test_a_void_is_found_and_a_cortex_is_none():
     ball = (x - 15) ** 2 + (y - 12) ** 2 + (z - 20) ** 2 <= 36  # radius 12 mm
     mr[ball] = 5
     assert largest_void(mr, body, (2.0, 2.0, 2.0)) == pytest.approx(4 / 3 * np.pi * 12**3 / 1000, rel=0.1)
+    assert void_object(mr, body, (2.0, 2.0, 2.0))[1] == (15, 12, 20)
 
 
 def test_uncertainty_is_that_of_the_body():

@@ -6,7 +6,7 @@ import torch
 
 from medical_gans.errors import SettingError
 from medical_gans.transforms import RandConvolutionContrastd, RandPaintRegionsd
-from medical_gans.transforms.contrast import regions_of
+from medical_gans.transforms.contrast import deformed, regions_of
 
 
 @pytest.fixture
@@ -82,6 +82,33 @@ def test_an_empty_patch_stays_empty():
     empty = {"image": torch.zeros(1, 8, 8, 8), "label": torch.zeros(1, 8, 8, 8)}
     assert not RandPaintRegionsd("image")(empty)["image"].any()
     assert not RandConvolutionContrastd("image")(empty)["image"].any()
+
+
+def test_lesions_get_another_shape_and_copies_elsewhere_as_the_label_says(patch):
+    before = patch["label"] == 1
+    moved = RandPaintRegionsd("image", elastic=3.0)
+    shapes = [drawn(moved, patch, seed)["label"] == 1 for seed in range(6)]
+    for shape in shapes:
+        assert not torch.equal(shape, before) and 0.4 < float((shape & before).sum() / before.sum()) < 1.0
+        assert not (shape & (patch["image"] == 0)).any()
+    plain = {"region": 0.0, "texture": 0.0, "bias": 0.0, "lines": 0.0, "spots": 0.0, "gamma": 0.0, "blur": (0.0, 0.0)}
+    paste = RandPaintRegionsd("image", paste=1.0, regions=(2, 2), detail=0.0, painter={**plain, "thick": 0.0})
+    pasted = [drawn(paste, patch, seed) for seed in range(12)]
+    assert all((one["label"] == 1)[before].all() for one in pasted)
+    copies = [(one["label"] == 1) & ~before for one in pasted]
+    assert sum(bool(copy.any()) for copy in copies) >= 8
+    for one, copy in zip(pasted, copies, strict=True):  # a copy is painted as the lesion is, whatever it covers
+        if copy.any():
+            assert float(one["image"][copy].mean()) == pytest.approx(float(one["image"][before].mean()), abs=0.15)
+
+
+def test_a_moved_label_keeps_its_values_and_without_reach_itself():
+    label = np.zeros((12, 12, 12), np.int64)
+    label[4:8, 4:8, 4:8] = 2
+    rng = np.random.default_rng(0)
+    assert np.array_equal(deformed(label, (0.0, 0.0, 0.0), rng), label)
+    moved = deformed(label, (3.0, 3.0, 3.0), rng)
+    assert set(np.unique(moved)) == {0, 2} and not np.array_equal(moved, label)
 
 
 @pytest.mark.parametrize("wrong", [{"regions": (1, 3)}, {"regions": (5, 3)}, {"regions": (3,)}])

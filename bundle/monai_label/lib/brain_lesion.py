@@ -27,6 +27,7 @@ from medical_gans.io.writing import whole_file
 from medical_gans.weights import WeightsCard
 
 _WEIGHTS = "brain_lesion.pt"
+_SEQUENCES = ("FLAIR",)
 
 
 class BrainLesion(StageTask):
@@ -61,11 +62,9 @@ class BrainLesion(StageTask):
         return Answer(output / record["name"] / "lesions.nii.gz", facts)
 
     def _channels(self, card: WeightsCard | None) -> list[str]:
-        """Sequences of the config where the weights know them, else those of the weights."""
-        default: list[str] = self.settings.defaults["channels"]
-        if card is None or not card.channels or default in (list(card.channels), list(card.target_channels)):
-            return default
-        return list(card.channels)
+        """Sequences that the weights are for; FLAIR where their card does not tell."""
+        names = [] if card is None else card.target_channels or card.channels
+        return list(names) or list(_SEQUENCES)
 
 
 class BrainLesionTraining(TrainTask):

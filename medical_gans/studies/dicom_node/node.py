@@ -94,7 +94,15 @@ class DicomNode:
         self.associations, self.keep_results = associations, keep_results
         hashes = sorted(sha256(file) for file in weights)
         self.synthesis = CaseSynthesis(
-            synthesis, self.folder / "results", hashes, fingerprint, strict, self.folder, self.dicom, quality
+            synthesis,
+            self.folder / "results",
+            hashes,
+            fingerprint,
+            strict,
+            self.folder,
+            self.dicom,
+            quality,
+            viewer=False,  # some 30 MB a series, on a disk that nobody looks at
         )
         self.stopped = threading.Event()
 

@@ -32,7 +32,7 @@ class Retries:
     """How long is waited for what.
 
     Attributes:
-        quiet: s without a further image after which a series is whole.
+        silence: s without a further image after which a series is whole.
         resend: s that a series whose association was cut waits to be sent again.
         translate_cut: translate it then, instead of refusing it.
         first_pause: s before the second try at a step that failed; doubled with each further one.
@@ -43,7 +43,7 @@ class Retries:
         SettingError: a number is negative, or no attempt is left.
     """
 
-    quiet: float = 20.0
+    silence: float = 20.0
     resend: float = 1800.0
     translate_cut: bool = False
     first_pause: float = 10.0
@@ -51,7 +51,7 @@ class Retries:
     attempts: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("quiet", "resend", "first_pause", "longest_pause"):
+        for name in ("silence", "resend", "first_pause", "longest_pause"):
             if getattr(self, name) < 0:
                 raise SettingError(
                     f"{name} is {getattr(self, name):g} s; give a number of seconds that is not negative."
@@ -127,7 +127,7 @@ class Stages:
 
     def _claim_next(self) -> bool:
         """Move what is whole to the work, refuse what will not become so, and forget what is done."""
-        for one in self.queue.ended(self.retries.quiet, self.retries.resend):
+        for one in self.queue.ended(self.retries.silence, self.retries.resend):
             known = self.record.of(one.series)
             sender = one.sender or (known.sender if known else "")
             details = {"sender": sender, "images": one.images}
