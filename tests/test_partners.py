@@ -185,6 +185,7 @@ def test_a_normalised_mr_is_translated_as_its_original_is(tmp_path, run):  # noq
         '"seriesuid","coordX","coordY"\r\n"a","1.5","2"\r\n,,\r\n',
         "SeriesUID,CoordX,CoordY,,\na,1.5,2,,\n",
         "# made by hand\nseriesuid|coordX|coordY\na|1.5|2\n",
+        "sep=;\nseriesuid;coordX;coordY\na;1,5;2\n",
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])

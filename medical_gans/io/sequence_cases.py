@@ -276,6 +276,9 @@ class _Search:
         if not isinstance(entry, dict) or "image" not in entry or not set(entry) <= _KEYS:
             raise InputError(f"Entry {number} of {path} needs image and may have label, mask, name: {_EXAMPLE}")
         image = entry["image"]
+        files = image if isinstance(image, list) else list(image.values()) if isinstance(image, dict) else [image]
+        if not all(file is None or isinstance(file, str) for file in files):
+            raise InputError(f"Entry {number} of {path} has an image that is no path: {image!r}. Needed: {_EXAMPLE}")
         given = image if isinstance(image, dict) else self._in_order(path, number, image)
         found = {channel: _beside(path, given.get(channel)) for channel in self.channels}
         first = next((file for file in found.values() if file is not None), path)
@@ -284,7 +287,7 @@ class _Search:
         return self._checked(name, found, label, _beside(path, entry.get("mask")), list(given))
 
     def _in_order(self, path: Path, number: int, image: Any) -> dict[str, str]:
-        files = [image] if isinstance(image, str) else list(image)
+        files = image if isinstance(image, list) else [image]
         present = [channel for channel in self.channels if channel not in self.missing]
         if len(files) not in (len(present), len(self.channels)):
             raise InputError(

@@ -37,7 +37,7 @@ class Row:
         Raises:
             InputError: it is none, or not finite.
         """
-        text = self.text(column)
+        text = self.text(column).replace("\u2212", "-")  # the minus sign of typographers
         if not text and empty is not None:
             return empty
         try:

@@ -259,6 +259,13 @@ def test_a_real_tumour_survives_the_way_to_2_mm_and_back(shared_data):
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.93
 
 
+@pytest.mark.parametrize("image", [-3, [1], {"T1c": 2.5}, [["a.nii.gz"]]])
+def test_an_entry_of_a_data_list_that_is_no_path_is_refused(tmp_path, image):
+    (tmp_path / "list.json").write_text(json.dumps([{"image": image}]))
+    with pytest.raises(InputError, match=r"Entry 0 of .*"):
+        find_sequence_cases(tmp_path / "list.json", ["T1c"])
+
+
 def test_what_a_folder_holds_is_found_without_a_word(tmp_path, caplog):
     for name in ("anna/FLAIR.nii.gz", "anna/T1.nii.gz", "bert/T1.nii.gz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
