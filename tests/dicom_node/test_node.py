@@ -55,8 +55,11 @@ def test_an_mr_and_its_structures_come_back_as_the_ct_and_structures_of_inferenc
     assert clinic.send(folder, node.port).wait() == 0
     until_done(clinic, node, archive, 1)
     assert archive.made_from() == {clinic.series_uid(1): WANTED}
-    left = {path.parent.parent.name for path in node.folder.rglob("*") if path.suffix in (".dcm", ".gz", ".png")}
-    assert left == {"structures"}, "for another MR of the study; all else is gone"
+
+    def left():
+        return {path.parent.parent.name for path in node.folder.rglob("*") if path.suffix in (".dcm", ".gz", ".png")}
+
+    clinic.wait_for(lambda: left() == {"structures"}, 60, "all gone but structures, for another MR of the study")
     assert node.end() == 0
     out = tmp_path / "out"
     words = ["mr_to_ct", "inference", "--dataset_dir", folder, "--weights", weights, "--output_dir", out]

@@ -237,7 +237,7 @@ def test_roles_nobody_told_are_not_known():
         ),
         (
             lambda target, made: save_volume(
-                target / "bob" / "lesion.nii.gz", LESIONS["bob"], AFFINE + 30 * np.eye(4, k=3)
+                target / "bob" / "lesion.nii.gz", LESIONS["bob"], AFFINE + 60 * np.eye(4, k=3)
             ),
             "different grids",
         ),

@@ -211,7 +211,7 @@ def test_the_command_places_a_patch(tmp_path, chest, nodule):
     assert facts["position_ras_mm"] == [60, -10, 4] and facts["diameter_mm"] == pytest.approx(14, abs=1)
     assert np.array_equal(read_patch(out / "placed" / "nodule.nii.gz")[0], read_patch(nodule)[0])
     assert {path.name for path in out.iterdir()} == {
-        *("placed", "placement.png", "report.html", "manifest.json", "made_from.json")
+        *("placed", "placement.png", "report.html", "viewer.html", "manifest.json", "made_from.json")
     }
     assert json.loads((out / "manifest.json").read_text())["warnings"] == []
 
