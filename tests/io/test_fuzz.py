@@ -386,8 +386,11 @@ def change_files(folder: Path, files: list[Path], change: tuple) -> list[Path]:
     if kind == "lose" and at:
         at.unlink()
     elif kind == "copy" and at:
-        image = pydicom.dcmread(at, force=True)
-        if rest[1] and "PixelData" in image and len(image.PixelData or b"") > 3:
+        try:
+            image = pydicom.dcmread(at, force=True) if rest[1] else {}
+        except Exception:  # pydicom cannot read what was spoilt before
+            return files
+        if "PixelData" in image and len(image.PixelData or b"") > 3:
             image.PixelData = bytes(image.PixelData)[:-2] + b"\x17\x01"
             image.save_as(at.with_name(f"copy {at.name}"))
         else:
