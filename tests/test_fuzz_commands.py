@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicom_images import dicom_slice
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from test_outputs import AFFINE, NETWORK, head, tree
 
@@ -177,6 +177,9 @@ VALUES = st.recursive(
 SECTION = st.sampled_from(["training", "validation", "testing", "inference", "cases"])
 
 
+@example(content=[{"image": -3}])
+@example(content={"training": 3})
+@example(content=["/", "/"])
 @given(content=st.one_of(VALUES, st.dictionaries(SECTION, st.lists(VALUES, max_size=3), max_size=3)))
 @fuzzed(3)
 def test_a_data_list_of_anything(content):

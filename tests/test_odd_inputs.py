@@ -17,7 +17,7 @@ from medical_gans.networks import ResnetGenerator
 from medical_gans.weights import WeightsCard, save_weights
 
 SHAPE = (24, 28, 16)
-SMALL = ("--device", "cpu", "--uncertainty", "false")
+SMALL = ("--uncertainty", "false")
 
 
 def head(seed: int = 0) -> np.ndarray:
@@ -41,7 +41,8 @@ def run(weights, capsys):
 
     def translate(path: Path, out: Path, *words: str) -> tuple[int, str, list[str]]:
         given = ["mr_to_ct", "inference", "--dataset_dir", str(path), "--output_dir", str(out)]
-        code = cli.main([*given, "--weights", str(weights), *SMALL, *words])
+        device = () if "--device" in words else ("--device", "cpu")
+        code = cli.main([*given, "--weights", str(weights), *device, *SMALL, *words])
         manifest = out / "manifest.json"
         cases = json.loads(manifest.read_text())["cases"].values() if code == 0 else []
         warned = [warning for case in cases for warning in case["warnings"]]
@@ -67,6 +68,12 @@ def test_a_doubt_is_said_and_strict_refuses_it(contradicting, tmp_path, run):
     code, said, _ = run(contradicting, tmp_path / "strict", "--strict", "true")
     assert code == 2 and "strict refuses what can be read in two ways" in said and "Traceback" not in said
     assert not (tmp_path / "strict" / "head").exists()
+
+
+@pytest.mark.parametrize("device", ["banana", "[2,2,3]", "1"])
+def test_a_device_that_there_is_not_is_a_mistake_and_no_bug(contradicting, tmp_path, run, device):
+    code, said, _ = run(contradicting, tmp_path / "out", "--device", device)
+    assert code == 2 and "give cpu, cuda" in said and "Traceback" not in said
 
 
 @pytest.fixture

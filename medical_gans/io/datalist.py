@@ -64,6 +64,8 @@ def read_sections(path: Path, expected: str, example: str) -> dict[str, Any]:
     sections = {"inference": content} if isinstance(content, list) else content
     if not isinstance(sections, dict) or not set(SECTIONS) & sections.keys():
         raise InputError(f"{path} has none of the sections {', '.join(SECTIONS)}. Needed: {example}")
+    if odd := [name for name in SECTIONS if not isinstance(sections.get(name) or [], list | dict)]:
+        raise InputError(f"{path}: section {odd[0]} must be a list. Needed: {example}")
     return {section: sections.get(section) or [] for section in SECTIONS}
 
 

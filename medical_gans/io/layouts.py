@@ -357,6 +357,6 @@ def _named_files(place: Path) -> tuple[Path, ...]:
 def parts_of(image: Path, root: Path | None = None) -> tuple[str, ...]:
     """Names of an image below `root`: its own, or its folder's where its own says nothing."""
     path = Path(os.path.abspath(image))
-    *around, own = path.parts[len(Path(os.path.abspath(root)).parts) if root else 1 :]
+    *around, own = path.parts[len(Path(os.path.abspath(root)).parts) if root else 1 :] or ("case",)
     stem = image_stem(Path(own))
     return (*around, stem) if stem.lower() not in _NAMELESS else tuple(around) or (path.parent.name or stem,)

@@ -183,6 +183,7 @@ _FIRST_VOXEL = {"Nifti1Header": 352, "Nifti2Header": 544}
 _DAMAGED = (EOFError, OSError, zlib.error, ValueError, MemoryError, OverflowError)
 
 
+@np.errstate(invalid="ignore")  # of signalling NaN in a header, which are judged below
 def read_nifti(path: Path, select: str | None = None) -> Volume:
     """Read a .nii, .nii.gz, or the .hdr of a pair with its .img (NIfTI, or ANALYZE 7.5).
 

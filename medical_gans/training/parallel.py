@@ -9,10 +9,19 @@ import torch
 import torch.distributed as distributed
 from torch import nn
 
+from medical_gans.errors import SettingError
+
 
 def join_processes(device: torch.device | str) -> torch.device:
-    """Device of this process; joins the group when started by torchrun (gloo on CPU, NCCL on GPUs)."""
-    device = torch.device(device)
+    """Device of this process; joins the group when started by torchrun (gloo on CPU, NCCL on GPUs).
+
+    Raises:
+        SettingError: there is no such kind of device.
+    """
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise SettingError(f"device is {device!r}; give cpu, cuda, or cuda and a number such as cuda:1.") from error
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     if device.type == "cuda" and distributed.is_initialized():

@@ -7,6 +7,7 @@ image before its header was spoilt.
 import gzip
 import logging
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -330,6 +331,15 @@ def test_what_a_metaimage_leaves_out_is_said_or_refused(tmp_path, image):
     path.write_bytes(b"\n".join(line for line in lines if not line.startswith(b"ElementSpacing")))
     with pytest.raises(InputError, match="does not say how large its voxels are"):
         read_volume(path)
+
+
+def test_signalling_nan_in_the_header_says_nothing_on_the_screen(tmp_path, image):
+    content = bytearray(image.to_bytes())
+    content[256:260] = content[116:120] = b"\x01\0\x80\x7f"
+    (tmp_path / "mr.nii").write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read_volume(tmp_path / "mr.nii").array, np.asarray(image.dataobj))
 
 
 def test_reading_odd_headers_logs_nothing(tmp_path, image, caplog):

@@ -505,6 +505,32 @@ def test_values_against_the_letter_are_read_without_a_word_on_the_screen(write_s
     assert not caught and not caplog.records and not capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        *("PixelSpacing", "ImagePositionPatient", "SamplesPerPixel", "PixelPaddingValue", "RescaleSlope", "Modality"),
+        *("RealWorldValueMappingSequence", "PerFrameFunctionalGroupsSequence", "SOPClassUID", "PixelData"),
+    ],
+)
+def test_an_element_of_an_unknown_kind_ends_in_the_volume_or_in_a_sentence(write_series, keyword):
+    def change(k, image):
+        image.PixelPaddingValue, image.RescaleSlope, image.RescaleIntercept = 0, "1", "0"
+        image.RealWorldValueMappingSequence = [mapping(1.0)]
+
+    folder, pixels = write_series(change=change)
+    tag = Tag(pydicom.datadict.tag_for_keyword(keyword))
+    begin = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")
+    path = sorted(folder.iterdir())[1]
+    content = path.read_bytes()
+    at = content.find(begin)
+    path.write_bytes(content[: at + 4] + b"D\x84" + content[at + 6 :] if at > 0 else content)
+    try:
+        assert np.array_equal(read_volume(folder).array, pixels.T)
+    except InputError as error:
+        assert len(str(error).split()) > 5
+    list_series(folder)
+
+
 # --- row 16: several things in one folder or series ---
 
 

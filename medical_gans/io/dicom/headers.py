@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -127,7 +128,7 @@ def frames_of(path: Path, header: pydicom.Dataset) -> list[DicomSlice]:
     Raises:
         InputError: there are not as many groups as frames.
     """
-    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    per_frame = value_of(header, "PerFrameFunctionalGroupsSequence")
     if per_frame is None:
         return [DicomSlice(path, header)]
     try:
@@ -143,6 +144,14 @@ def frames_of(path: Path, header: pydicom.Dataset) -> list[DicomSlice]:
     except UNREADABLE as error:
         raise error if isinstance(error, InputError) else damaged(path) from error
     return slices
+
+
+def value_of(header: pydicom.Dataset, keyword: str | int) -> Any:
+    """What pydicom gives for a keyword or tag, None where it can give nothing."""
+    try:
+        return header.get(keyword)
+    except UNREADABLE:
+        return None
 
 
 def text(header: pydicom.Dataset, keyword: str) -> str:
@@ -210,7 +219,7 @@ def rounding(slices: Sequence[DicomSlice], keyword: str) -> float:
     written = {
         getattr(value, "original_string", None) or str(value)
         for one in slices
-        for value in one.header.get(keyword) or ()
+        for value in value_of(one.header, keyword) or ()
     }
     return 0.5 * 10.0 ** -max(map(_decimals, written), default=0)
 
@@ -218,7 +227,7 @@ def rounding(slices: Sequence[DicomSlice], keyword: str) -> float:
 def without_commas(slices: Sequence[DicomSlice]) -> tuple[str, ...]:
     """Write the numbers of geometry with points where headers have commas, against the standard; a sentence if so."""
     found = {
-        keyword: [one.header for one in slices if _has_comma(one.header.get(keyword))]
+        keyword: [one.header for one in slices if _has_comma(value_of(one.header, keyword))]
         for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     }
     for keyword, headers in found.items():

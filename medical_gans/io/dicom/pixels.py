@@ -31,7 +31,7 @@ from pydicom.uid import (
 )
 
 from medical_gans.errors import InputError
-from medical_gans.io.dicom.headers import UNREADABLE, DicomSlice, damaged, quiet, whole
+from medical_gans.io.dicom.headers import UNREADABLE, DicomSlice, damaged, quiet, value_of, whole
 from medical_gans.io.formats import integer_type
 
 _JPEG = {0xC0: JPEGBaseline8Bit, 0xC1: JPEGExtended12Bit, 0xC3: JPEGLossless, 0xF7: JPEGLSNearLossless}
@@ -148,7 +148,7 @@ def _padding(one: DicomSlice) -> tuple[float, float] | None:
 
 def _stored_number(one: DicomSlice, keyword: str) -> int | None:
     """A value of the type of the pixels, which pydicom leaves as bytes, or reads with the other sign."""
-    value = one.header.get(keyword)
+    value = value_of(one.header, keyword)
     bits = whole(one.header, "BitsAllocated") or 16
     if isinstance(value, bytes):
         value = int.from_bytes(value[:2], "little") if len(value) >= 2 else None

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from medical_gans.errors import InputError
-from medical_gans.io.dicom.headers import DicomSlice, number, text, words
+from medical_gans.io.dicom.headers import UNREADABLE, DicomSlice, number, text, value_of, words
 
 _HU_TYPES = ("", "HU", "HU_MOD", "US")
 _SAME = 1e-5  # of a factor: rounding of decimal strings
@@ -116,7 +116,7 @@ def _against_mapping(
 def _mappings(one: DicomSlice) -> list[tuple[float, float, str]]:
     """Slope, intercept and unit of each linear mapping; one by a table has no number."""
     found = []
-    for item in one.header.get("RealWorldValueMappingSequence") or ():
+    for item in value_of(one.header, "RealWorldValueMappingSequence") or ():
         units = item.get("MeasurementUnitsCodeSequence") or ()
         unit = text(units[0], "CodeValue") if units else ""
         slope, intercept = number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept")
@@ -137,13 +137,13 @@ def _proportional(first: Sequence[Factors], second: Sequence[Factors]) -> bool:
 
 def _against_philips(slices: Sequence[DicomSlice], factors: Sequence[Factors] | None) -> list[str]:
     """Philips keeps a second scale (2005,100E): real = shown / (RescaleSlope * scale slope)."""
-    if _PHILIPS_SLOPE not in slices[0].header or "Philips" not in str(slices[0].header.get(_PHILIPS_OWNER, "")):
+    if _PHILIPS_SLOPE not in slices[0].header or "Philips" not in str(value_of(slices[0].header, _PHILIPS_OWNER)):
         return []
     scales = []
     for one, (slope, _) in zip(slices, factors or [(1.0, 0.0)] * len(slices), strict=True):
         try:
             scales.append(slope * float(one.header[_PHILIPS_SLOPE].value))
-        except (KeyError, TypeError, ValueError):
+        except UNREADABLE:
             return []
     low, high = min(scales), max(scales)
     if low > 0 and high / low - 1 <= _SAME * 10:

@@ -179,7 +179,7 @@ def _check_images(name: str, slices: Sequence[DicomSlice]) -> None:
                 "diffusion MR are stored. Give an anatomical series, or convert it to NIfTI, for example by dcm2niix."
             )
         colours = text(header, "PhotometricInterpretation")
-        if header.get("SamplesPerPixel", 1) != 1 or colours not in ("MONOCHROME1", "MONOCHROME2"):
+        if (whole(header, "SamplesPerPixel") or 1) != 1 or colours not in ("MONOCHROME1", "MONOCHROME2"):
             raise InputError(
                 f"{name} holds {colours or 'unnamed'} images; "
                 "grey values (MONOCHROME2) are needed. Give the original series, not a picture of it."
