@@ -23,10 +23,21 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 HOST = "127.0.0.1"
 REPOSITORY = Path(__file__).resolve().parent.parent
-STORESCU = shutil.which("storescu")
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
 NAME = "Zappelphilipp^Quirin"  # of every patient, to look for in logs
 SIZE = 48  # pixels along rows and columns
+
+
+def dcmtk_program(name: str) -> str | None:
+    """Where a program of dcmtk is: pynetdicom installs others by these names, which end with 0 where storing failed."""
+    for folder in os.get_exec_path():
+        place = shutil.which(name, path=folder)
+        if place and b"$dcmtk" in subprocess.run([place, "--version"], capture_output=True, check=False).stdout:
+            return place
+    return None
+
+
+STORESCU = dcmtk_program("storescu")
 
 
 def what_is_missing() -> str:
