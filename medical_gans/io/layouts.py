@@ -156,12 +156,12 @@ class _Survey:
             self.passed[folder] = "a cone-beam CT, which is not what is looked for"
             return
         if named.keys() & {"mr", "ct"}:
-            yield from self._patient(folder, entries, named)
+            yield from self._patient(folder, entries, named, above)
             return
         folders = {entry.name.lower(): entry for entry in entries if entry.is_dir()}
         sets = {role: folders[role] for role in ROLES if role in folders}
         if sets.keys() & {"mr", "ct"}:
-            yield from self._sets(folder, sets)
+            yield from self._sets(folder, sets, above)
             entries = [entry for entry in entries if entry not in sets.values()]
         yield from self._loose(folder, entries, above)
 
@@ -192,7 +192,9 @@ class _Survey:
                 found[role] = entry
         return found
 
-    def _patient(self, folder: Path, entries: list[Path], named: dict[str, Path]) -> Iterator[Located]:
+    def _patient(
+        self, folder: Path, entries: list[Path], named: dict[str, Path], above: tuple[str, ...]
+    ) -> Iterator[Located]:
         """A folder that holds the images of one patient; an only image beside a CT is the MR of that patient."""
         *around, name = folder.relative_to(self.root).parts or (folder.resolve().name,)
         rest = [entry for entry in entries if entry not in named.values() and self._may_be_mr(entry)]
@@ -204,17 +206,17 @@ class _Survey:
             yield from (self._unlabelled(image) for image in rest)
             if not rest:
                 others = [entry for entry in entries if entry.is_dir() and entry not in named.values()]
-                yield from self._loose(folder, others, (os.path.realpath(folder),))
+                yield from self._loose(folder, others, above)
             rest = []
         yield _located(tuple(around), name, named)
         for entry in rest:
             self.passed[entry] = f"beside {named[self.role].name}, which is taken as the {self.role.upper()}"
 
-    def _sets(self, folder: Path, sets: dict[str, Path]) -> Iterator[Located]:
+    def _sets(self, folder: Path, sets: dict[str, Path], above: tuple[str, ...]) -> Iterator[Located]:
         """Images of the folders `mr`, `ct`, `mask`, brought together where they have the same name."""
         cases: dict[str, dict[str, Path]] = {}
         for role, place in sets.items():
-            for image in self._images_of_set(place):
+            for image in self._images_of_set(place, above):
                 images = cases.setdefault(image_stem(image), {})
                 if role in images:
                     raise InputError(
@@ -226,15 +228,16 @@ class _Survey:
             if images.keys() & {"mr", "ct"}:
                 yield _located(folder.relative_to(self.root).parts, name, images)
 
-    def _images_of_set(self, folder: Path) -> list[Path]:
+    def _images_of_set(self, folder: Path, above: tuple[str, ...]) -> list[Path]:
         """The images of a folder `mr`, `ct` or `mask`: those in it, else those at any depth, or itself."""
-        entries = self._entries(folder, (os.path.realpath(folder),))
+        above = (*above, os.path.realpath(folder))
+        entries = self._entries(folder, above)
         images = [entry for entry in entries if self._is_image(entry)]
         if images:
             return images
         if self._is_one_study(folder) or self._first_image(folder):
             return [folder]
-        return [image for entry in entries if entry.is_dir() for image in self._images_of_set(entry)]
+        return [image for entry in entries if entry.is_dir() for image in self._images_of_set(entry, above)]
 
     def _loose(self, folder: Path, entries: list[Path], above: tuple[str, ...]) -> Iterator[Located]:
         """Images whose role nothing tells but, at most, a word of their name."""

@@ -413,3 +413,17 @@ def test_the_real_thighs_split_as_their_folders_say(shared_data):
     heads = training(shared_data / "head_unpaired", fraction=0.5)
     there = [len(list((shared_data / "head_unpaired" / kind).glob("*.nii.gz"))) for kind in ("mr", "ct")]
     assert [len(heads.mr), len(heads.ct), len(heads.validation)] == [*there, 0]
+
+
+@pytest.mark.timeout(60)
+def test_links_to_a_folder_above_are_not_followed_out_of_sets_and_patients(tmp_path):
+    for name in ("a", "b", "c"):
+        for place in (f"sets/mr/{name}", f"sets/ct/{name}", f"patients/{name}/s"):
+            (tmp_path / place).mkdir(parents=True)
+            (tmp_path / place / "loop").symlink_to(tmp_path)
+            (tmp_path / place / "again").symlink_to(tmp_path / place.split("/")[0])
+        (tmp_path / "patients" / name / "ct.nii.gz").touch()
+        (tmp_path / "patients" / name / "s" / "q.nii.gz").touch()
+    (tmp_path / "sets" / "mr" / "a" / "x.nii.gz").touch()
+    found = find_cases(tmp_path)
+    assert len(found) == 4 and "a link to a folder above it" in found.passed_over.values()
