@@ -83,6 +83,7 @@ def motion(t1: np.ndarray, brain: np.ndarray, affine: np.ndarray, flair: np.ndar
 
 
 def main() -> None:
+    """Put each T1 where its FLAIR is, print by how many mm it moved, and write data lists and ``moves.csv``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", type=Path, required=True, help="folders with FLAIR, T1 and the label")
     parser.add_argument("--output_dir", type=Path, required=True)

@@ -97,6 +97,7 @@ def picture(views: PaintedViews, mr: Path, file: Path) -> None:
 
 
 def main() -> None:
+    """Print what painting costs beside a training step, and draw painted slices where a picture is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch_size", type=int, default=4)

@@ -64,6 +64,7 @@ class Recorded(PairRegistration):
 
 
 def main(dataset_dir: str, shift: float = 12.0, turn: float = 7.0, deformation: float = 3.0, seed: int = 0) -> None:
+    """Move the CT of each pair by a known motion (mm, degrees), register it back and print what is left, in mm."""
     for case in find_cases(dataset_dir, required=("mr", "ct")):
         mr, ct = read_volume(case.mr), read_volume(case.ct)
         true = nibabel.as_closest_canonical(nibabel.Nifti1Image(ct.array.astype(np.float32), ct.affine))

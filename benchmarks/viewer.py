@@ -24,6 +24,7 @@ from browser import Browser, missing_browser
 
 
 def main() -> None:
+    """Print how long pages take to write (seconds, MB) and to load in a browser (seconds)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for the pages")
     parser.add_argument("--shape", default="256,256,180", help="voxels")

@@ -119,13 +119,8 @@ _AROUND_BODY = 3  # voxels about the body in which the CT is kept
 class NormaliseMRd(MapTransform):
     """Scales an MR linearly: 0 becomes -1, and `MR_CEILING` times the brightest ordinary tissue of the body 1.
 
-    Args:
-        keys: ``(1, *spatial)`` in scanner units, with an affine.
-        allow_missing_keys: leave out those of `keys` that are not there.
+    `keys` name images ``(1, *spatial)`` in scanner units, with an affine.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Scale to float32 in [-1, 1].
@@ -149,13 +144,8 @@ class NormaliseMRd(MapTransform):
 class EncodeHounsfieldd(MapTransform):
     """Encodes a CT by `intensity.hounsfield_to_unit`; what is not the patient, such as a couch, becomes air.
 
-    Args:
-        keys: ``(1, *spatial)`` in HU, with an affine.
-        allow_missing_keys: leave out those of `keys` that are not there.
+    `keys` name images ``(1, *spatial)`` in HU, with an affine.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Encode to float32 in [-1, 1].
