@@ -89,6 +89,8 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--label", default="lesion_automatic")
     given = parser.parse_args()
+    if given.output_dir.exists() and any(given.output_dir.iterdir()):
+        parser.error(f"{given.output_dir} is not empty, and a T1.nii.gz in it would be replaced. Give a new folder.")
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     flairs = find_sequence_cases(given.dataset_dir, ["FLAIR"], label=given.label)
     t1s = {case.name: case for case in find_sequence_cases(given.dataset_dir, ["T1"])}
