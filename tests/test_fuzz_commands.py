@@ -32,7 +32,7 @@ from medical_gans.weights import WeightsCard, build_network, save_weights
 EXAMPLES = int(os.environ.get("MEDICAL_GANS_FUZZ", "100"))
 LOG = os.environ.get("MEDICAL_GANS_FUZZ_LOG")
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1800 if EXAMPLES <= 100 else 0)]
 
 
 def fuzzed(share: float) -> settings:

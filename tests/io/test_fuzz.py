@@ -54,7 +54,7 @@ def fuzzed(times: int) -> settings:
     )
 
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1800 if EXAMPLES <= 100 else 0)]
 
 
 def tree(folder: Path) -> dict[str, str]:
