@@ -298,9 +298,9 @@ def _check_is_selected(source: Path, select: str | None) -> None:
     for phrase in phrases(select):
         if not stand_in(words_of(phrase.replace("-", " ")), there) and not IS_FIRST.fullmatch(phrase):
             raise InputError(
-                f'{source} holds one volume, which does not say that it is "{phrase}": there is nothing to select from. '
-                'Leave select out, or write --select "volume 1"; of several sequences name the one that is meant, such '
-                'as --select "{T1c: volume 2}".'
+                f'{source} holds one volume, which does not say that it is "{phrase}": there is nothing to select '
+                'from. Leave select out, or write --select "volume 1"; of several sequences name the one that is '
+                'meant, such as --select "{T1c: volume 2}".'
             )
 
 

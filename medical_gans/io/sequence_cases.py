@@ -13,7 +13,7 @@ from typing import Any
 
 from medical_gans.errors import InputError
 from medical_gans.io.cases import Cases, by_name, file_name, tell, there
-from medical_gans.io.datalist import read_sections
+from medical_gans.io.datalist import check_name, read_sections
 from medical_gans.io.formats import (
     holds_dicom_images,
     image_stem,
@@ -275,6 +275,7 @@ class _Search:
     def _of_entry(self, path: Path, number: int, entry: Any) -> SequenceCase:
         if not isinstance(entry, dict) or "image" not in entry or not set(entry) <= _KEYS:
             raise InputError(f"Entry {number} of {path} needs image and may have label, mask, name: {_EXAMPLE}")
+        check_name(f"Entry {number} of {path}", entry.get("name"), _EXAMPLE)
         image = entry["image"]
         files = image if isinstance(image, list) else list(image.values()) if isinstance(image, dict) else [image]
         if not all(file is None or isinstance(file, str) for file in files):

@@ -92,8 +92,8 @@ def with_background_at_zero(volume: Volume) -> Volume:
     """An MR whose background was shifted to 0 where it lies elsewhere, as z-scores, [-1, 1] and offsets leave it.
 
     Raises:
-        InputError: the values may be the Hounsfield units of a CT and no header says that they are none; they were turned
-            round; or there are values far below the background, so that none can be the right one.
+        InputError: the values may be the Hounsfield units of a CT and no header says that they are none; they were
+            turned round; or there are values far below the background, so that none can be the right one.
     """
     values = _sample(volume.array).astype(np.float32)
     low, high = (float(value) for value in np.percentile(values, (0.1, 99.5)))
@@ -141,7 +141,7 @@ def check_no_hounsfield(volume: Volume) -> None:
 
 
 def like_hounsfield(array: np.ndarray) -> str:
-    """What makes values look like a CT, and what an MR that is none had to happen to it; for the middle of a sentence."""
+    """What makes values look like a CT, and what makes an MR look so; for the middle of a sentence."""
     lowest = lowest_percentile(array)
     return (
         f"1 % lie below {lowest:.0f}, like air; an MR looks so where about {-lowest:.0f} was subtracted from it: add "

@@ -281,6 +281,14 @@ def test_a_datalist_for_inference(touch, tmp_path, content):
     assert names(find_cases(write(tmp_path / "list.json", content))) == ["a", "b"]
 
 
+def test_a_datalist_may_name_the_home_folder(touch, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    touch("home/a.nii", "home/b.nii")
+    for content in (["~/a.nii"], {"testing": {"mr": ["~/a.nii"], "ct": ["~/b.nii"]}}):
+        (case,) = find_cases(write(tmp_path / "list.json", content))
+        assert case.mr == tmp_path / "home" / "a.nii"
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -290,6 +298,8 @@ def test_a_datalist_for_inference(touch, tmp_path, content):
         ({"training": [{"mr": "a.nii", "CT": "b.nii"}]}, "unknown key 'CT'"),
         ({"training": [{"mask": "a.nii"}]}, "neither mr nor ct"),
         ({"training": [3]}, "holds 3"),
+        ({"training": [{"mr": "a.nii", "name": {"of": "anna"}}]}, "is named {'of': 'anna'}; a text is needed"),
+        ({"training": [{"mr": "a.nii", "patient": True}]}, "is named True; a text is needed"),
         ({"training": {"mr": "a.nii"}}, "list of paths"),
         ({"training": {"mr": ["a.nii", "a.nii"]}}, "twice"),
         (

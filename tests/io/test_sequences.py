@@ -266,6 +266,13 @@ def test_an_entry_of_a_data_list_that_is_no_path_is_refused(tmp_path, image):
         find_sequence_cases(tmp_path / "list.json", ["T1c"])
 
 
+def test_a_name_in_a_data_list_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    (tmp_path / "list.json").write_text(json.dumps([{"image": "a.nii.gz", "name": ["anna"]}]))
+    with pytest.raises(InputError, match=r"Entry 0 of .* is named \['anna'\]; a text is needed"):
+        find_sequence_cases(tmp_path / "list.json", ["T1c"])
+
+
 def test_what_a_folder_holds_is_found_without_a_word(tmp_path, caplog):
     for name in ("anna/FLAIR.nii.gz", "anna/T1.nii.gz", "bert/T1.nii.gz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -5,7 +5,6 @@ A choice is made by words that somebody typed, or not at all: nothing here guess
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
