@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medical_gans.errors import InputError
+from medical_gans.io.formats import check_is_no_root
 from medical_gans.io.layouts import GONE, ROLES, Located, parts_of
 
 SECTIONS = ("training", "validation", "testing", "inference")
@@ -44,6 +45,9 @@ def read_datalist(path: Path, role: str = "mr", passed: dict[Path, str] | None =
             f"{path} names {len(missing)} images that do not exist, the first {missing[0]}. "
             "Paths are relative to the JSON file."
         )
+    for case in cases:
+        for image in case.images.values():
+            check_is_no_root(image)
     return cases
 
 

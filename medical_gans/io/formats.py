@@ -78,6 +78,17 @@ def why_no_image(path: Path) -> str:
     return "no image"
 
 
+def check_is_no_root(path: Path) -> None:
+    """Refuse a root, such as ``/``, below which everything lies.
+
+    Raises:
+        InputError: the path leads to one.
+    """
+    real = os.path.realpath(path)
+    if os.path.dirname(real) == real:
+        raise InputError(f"{path} is the root of all files, which is no image and no data set. Give one folder of it.")
+
+
 def visible_entries(folder: Path) -> list[Path]:
     """Files and folders of `folder` in name order, without hidden ones and what archivers leave."""
     return sorted(entry for entry in folder.iterdir() if not _is_hidden(entry.name))

@@ -15,6 +15,7 @@ from medical_gans.errors import InputError
 from medical_gans.io.cases import Cases, by_name, file_name, tell, there
 from medical_gans.io.datalist import check_name, read_sections
 from medical_gans.io.formats import (
+    check_is_no_root,
     holds_dicom_images,
     image_stem,
     image_suffix,
@@ -78,6 +79,7 @@ def find_sequence_cases(
     if not place.exists():
         gone = f"is {GONE}" if place.is_symlink() else "does not exist. Check the path"
         raise InputError(f"{place} {gone}.")
+    check_is_no_root(place)
     search = _Search(tuple(channels), tuple(missing), label, mask, labels_required)
     cases = list(search.at(place))
     if not cases:
@@ -322,4 +324,5 @@ def _beside(datalist: Path, file: Any) -> Path | None:
     path = datalist.parent / Path(os.path.expanduser(str(file)))
     if not path.exists():
         raise InputError(f"{datalist} names {file}, which does not exist. Paths are relative to the data list.")
+    check_is_no_root(path)
     return path

@@ -12,6 +12,7 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, find_cases, find_training_cases, read_volume
 from medical_gans.io.cases import patients_of
 from medical_gans.io.layouts import Located
+from medical_gans.io.sequence_cases import find_sequence_cases
 
 
 @pytest.fixture
@@ -279,6 +280,19 @@ def test_a_datalist_may_name_the_patient(touch, tmp_path):
 def test_a_datalist_for_inference(touch, tmp_path, content):
     touch("a.nii", "b.nii", "c.nii")
     assert names(find_cases(write(tmp_path / "list.json", content))) == ["a", "b"]
+
+
+def test_the_root_of_all_files_is_no_image_and_no_data_set(tmp_path):
+    listed = write(tmp_path / "list.json", ["/"])
+    sequences = write(tmp_path / "sequences.json", [{"image": "/.."}])
+    for find in (
+        lambda: find_cases("/"),
+        lambda: find_cases(listed),
+        lambda: find_sequence_cases("/", ["T1"]),
+        lambda: find_sequence_cases(sequences, ["T1"]),
+    ):
+        with pytest.raises(InputError, match="is the root of all files"):
+            find()
 
 
 def test_a_datalist_may_name_the_home_folder(touch, tmp_path, monkeypatch):
