@@ -386,15 +386,31 @@ NAMES = st.sampled_from(
 THINGS = st.sampled_from(
     ["image", "image", "image", "float", "tilted", "dicom", "echoes", "constant", "nan", "4d", "cut", "text", "link"]
 )
-WORDS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["select", "strict", "write_dicom", "spacing", "overlap", "seed", "mask", "device", "nonsense"]
-        ),
-        st.sampled_from(
-            ["true", "false", "1", "echo 2", "volume 2", "[2,2,3]", "[0,0,0]", "-1", "cpu", "cuda:9", "", "$x"]
-        ),
+SETTINGS = [
+    *("select", "strict", "write_dicom", "spacing", "overlap", "seed", "mask", "device", "nonsense", "planes", "tile"),
+    *("slice_batch", "roi_size", "channels", "missing", "sw_batch_size", "min_volume_ml", "num_classes", "viewer"),
+]
+VALUES_OF_SETTINGS = [
+    *(
+        "true",
+        "false",
+        "1",
+        "echo 2",
+        "volume 2",
+        "[2,2,3]",
+        "[0,0,0]",
+        "-1",
+        "cpu",
+        "cuda:9",
+        "",
+        "$x",
+        "2.5",
+        "1e400",
     ),
+    *("nan", "null", "[T1c]", "[1]", "{T1c: volume 2}", "axial", "banana"),
+]
+WORDS = st.lists(
+    st.tuples(st.sampled_from(SETTINGS), st.sampled_from(VALUES_OF_SETTINGS)),
     max_size=2,
     unique_by=lambda pair: pair[0],
 )

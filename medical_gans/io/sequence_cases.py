@@ -181,7 +181,7 @@ class _Search:
         account(root, used, self.passed)
 
     def _images(self, folder: Path) -> list[Path]:
-        """Images of a folder; a folder named after a sequence that holds one image is that image."""
+        """Images of a folder; a folder named after a sequence, or like a file, that holds one image is that image."""
         found = []
         for entry in visible_entries(folder):
             if not entry.exists():
@@ -193,11 +193,13 @@ class _Search:
         return found
 
     def _is_image(self, folder: Path) -> bool:
-        """Whether a folder is one DICOM image: in it, or in one folder below one that is named after a sequence."""
+        """Whether a folder is one image: DICOM in it, or one image at any depth where it is named after a sequence."""
         if holds_dicom_images(folder):
             return True
-        if not any(_named(folder, channel) for channel in self.channels):
+        if not any(_named(folder, name) for name in (*self.channels, self.label, self.mask) if name):
             return False
+        if len(_files_in(folder)) == 1:
+            return True
         places = [Path(parent) for parent, _, _ in os.walk(folder)]
         return sum(holds_dicom_images(place) for place in places) == 1
 
@@ -240,7 +242,10 @@ class _Search:
                 f"Case {case} has {len(fitting)} files named after {name}: {fitting[0].name} and {fitting[1].name}. "
                 "Keep one in the case's folder, or name the files in a data list .json."
             )
-        return fitting[0] if fitting else None
+        if not fitting:
+            return None
+        inside = _files_in(fitting[0]) if fitting[0].is_dir() and not holds_dicom_images(fitting[0]) else []
+        return inside[0] if len(inside) == 1 else fitting[0]
 
     def _checked(
         self,
@@ -307,6 +312,11 @@ class _Search:
                     f'{{"image": {{"{channel}": ...}}}}.'
                 )
         return dict(zip(names, files, strict=True))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The image files of a folder at any depth."""
+    return [Path(parent, name) for parent, _, names in os.walk(folder) for name in names if image_suffix(Path(name))]
 
 
 def _named(image: Path, name: str) -> bool:
