@@ -294,7 +294,7 @@ class _Search:
         label = _beside(path, entry.get("label")) if self.label else None
         return self._checked(name, found, label, _beside(path, entry.get("mask")), list(given))
 
-    def _in_order(self, path: Path, number: int, image: Any) -> dict[str, str]:
+    def _in_order(self, path: Path, number: int, image: Any) -> dict[str, str | None]:
         files = image if isinstance(image, list) else [image]
         present = [channel for channel in self.channels if channel not in self.missing]
         if len(files) not in (len(present), len(self.channels)):
@@ -303,7 +303,9 @@ class _Search:
                 f"{', '.join(self.channels)}."
             )
         names = present if len(files) == len(present) else list(self.channels)
-        for file, channel in zip(files, names, strict=True):
+        if any(file is None for file, name in zip(files, names, strict=True) if name not in self.missing):
+            raise InputError(f"Entry {number} of {path} has an image that is no path: {image!r}. Needed: {_EXAMPLE}")
+        for file, channel in ((file, name) for file, name in zip(files, names, strict=True) if file is not None):
             others = [other for other in names if other != channel and _named(Path(file), other)]
             if others and not _named(Path(file), channel):
                 raise InputError(
