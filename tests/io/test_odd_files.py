@@ -7,9 +7,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_images import dicom_slice
+from pydicom.dataelem import DataElement
 
 from medical_gans.errors import InputError
 from medical_gans.io import find_cases, read_volume
@@ -109,6 +111,42 @@ def test_a_metaimage_may_give_the_size_of_its_voxels_in_place_of_their_spacing(t
     assert "ElementSize = 2 2 3" in text
     (tmp_path / "mr.mhd").write_text(text)
     assert read_volume(tmp_path / "mr.mhd").spacing == (2, 2, 3)
+
+
+def series(folder: Path, change) -> Path:
+    folder.mkdir()
+    for k in range(4):
+        image = dicom_slice("MR", ARRAY[:, :, k].T, (0, 0, 3 * k), (1, 0, 0, 0, 1, 0), "1.2.3")
+        image.PixelSpacing = [2, 2]
+        change(image, ARRAY[:, :, k].T)
+        image.save_as(folder / f"{k}.dcm", enforce_file_format=True)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["UT", "LT", "LO"])
+def test_numbers_that_a_kind_of_text_keeps_together_are_several(tmp_path, kind):
+    def change(image, _):
+        for keyword in ("PixelSpacing", "ImagePositionPatient"):
+            tag = pydicom.datadict.tag_for_keyword(keyword)
+            image[tag] = DataElement(tag, kind, "\\".join(f"{float(value):.4f}" for value in image[keyword].value))
+
+    volume = read_volume(series(tmp_path / "s", change))
+    assert np.array_equal(volume.array, ARRAY[:, :, :4]) and not volume.notes
+    assert np.allclose(volume.affine, np.diag([-2, -2, 3, 1]))
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+def test_pixels_in_the_upper_bits_are_read_where_they_lie(tmp_path, signed):
+    def change(image, pixels, shift=4):
+        image.BitsStored, image.HighBit, image.PixelRepresentation = 12, 15, signed
+        image.PixelData = (pixels << shift).astype(np.int16).tobytes()
+
+    volume = read_volume(series(tmp_path / "upper", change))
+    assert np.array_equal(volume.array, ARRAY[:, :, :4])
+    volume = read_volume(series(tmp_path / "lower", lambda image, pixels: change(image, pixels, 0)))
+    assert np.array_equal(volume.array, ARRAY[:, :, :4])
+    with pytest.raises(InputError, match=r"HighBit.*other bits are used too"):
+        read_volume(series(tmp_path / "both", lambda image, pixels: change(image, pixels, 3)))
 
 
 @pytest.mark.parametrize(
