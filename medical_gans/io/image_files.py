@@ -208,7 +208,7 @@ def _check_is_beside(path: Path, named: bytes) -> None:
 def _is_listed(header: bytes) -> bool:
     """Whether the values of a voxel are those of several volumes, as Slicer stores sequences, and not of a colour."""
     kinds = re.search(rb"^kinds:\s*(.*)$", header, re.MULTILINE)
-    return bool(kinds) and b"list" in kinds.group(1).lower().split()
+    return kinds is not None and b"list" in kinds.group(1).lower().split()
 
 
 def _itk_refusal(path: Path, message: str) -> InputError:
