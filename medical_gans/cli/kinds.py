@@ -42,7 +42,7 @@ TEXTS = Kind(_list_of(lambda one: isinstance(one, str)), "give a list of names, 
 PLANES = Kind(lambda value: isinstance(value, str) or TEXTS.holds(value), "give axial, coronal, sagittal, or a list")
 SPACING = Kind(
     lambda value: _list_of(lambda edge: edge is None or (_is_number(edge) and edge > 0))(value) and len(value) == 3,
-    "give three lengths in mm above 0, such as [1, 1, 2]; null for one that an image keeps",
+    "give three positive numbers in mm, such as [1, 1, 2]; null for one that an image keeps",
 )
 
 BY_NAME = {
