@@ -17,6 +17,12 @@ _KEPT_IN_ALL = 256 << 20  # bytes at most that stay free at the end of the heap
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
+def give_back_freed_memory() -> None:
+    """Return what `keep_freed_memory` has kept, once the network has done its work."""
+    if keep_freed_memory():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @functools.cache
 def keep_freed_memory() -> bool:
     """Ask the GNU C library to keep what small blocks leave; nothing elsewhere, or where the user has set it otherwise.
