@@ -19,6 +19,7 @@ from medical_gans.inference.synthesis.volume import SliceSynthesis, SyntheticCT
 from medical_gans.io import Case, Volume, aligned_to, read_mask, read_volume, save_volume
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.writing import whole_folder
+from medical_gans.networks.freed_memory import give_back_freed_memory
 from medical_gans.report import Manifest, Place, input_hashes, write_case_report
 from medical_gans.report.cases import CASES_FOLDER
 from medical_gans.report.manifest import sha256
@@ -274,6 +275,7 @@ class CaseSynthesis:
             warnings = [*mr.notes, *self._compare(mr)]
         with timed(seconds, "synthesis"):
             made = self.synthesis(mr, on_progress)
+        give_back_freed_memory()  # before checks and pictures need some
         seconds["network"] = made.network_seconds
         seconds["synthesis"] -= made.network_seconds
         tables: dict[str, Any] = {}

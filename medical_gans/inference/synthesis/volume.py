@@ -22,7 +22,7 @@ from medical_gans.inference.cohort import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.io import Volume, read_volume
-from medical_gans.networks.freed_memory import give_back_freed_memory
+from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, Part, SlicePlane, ToGridd, WholeBody, grid_of
 from medical_gans.transforms.intensity import NormaliseMRd, StoredMR, scaled_when_cut
@@ -167,6 +167,8 @@ class SliceSynthesis:
             name = image.meta.get("filename_or_obj", "The MR")
             raise InputError(f"{name} shows no body: nothing stands out from air. Check that it is an MR.")
         before = self.generators.seconds
+        if self.generators.device.type == "cpu":
+            keep_freed_memory()
         translation = _Translation(self, mr, edges, body, on_progress)
         hounsfield = np.full(shape, int(AIR_HU), dtype=np.int16, order="F")
         spread = np.zeros_like(hounsfield) if self.uncertainty and translation.estimates > 1 else None
@@ -174,8 +176,6 @@ class SliceSynthesis:
             nibabel.apply_orientation(hounsfield, orientation),
             None if spread is None else nibabel.apply_orientation(spread, orientation),
         )
-        if self.generators.device.type == "cpu":
-            give_back_freed_memory()
         seconds = self.generators.seconds - before
         return SyntheticCT(hounsfield, spread, affine, translation.estimates, seconds)
 
