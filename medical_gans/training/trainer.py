@@ -48,8 +48,6 @@ def seed_everything(seed: int) -> None:
     from monai.utils import set_determinism
 
     set_determinism(seed)
-    # Repeatable algorithms come with new memory filled with NaN, to find who reads it unset: a twentieth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def epoch_loader(dataset: Dataset, batch_size: int, workers: int = 0) -> DataLoader:
