@@ -22,8 +22,8 @@ class PaintedTranslation(Method):
 
     Weighted L1 of the result; for a generator with ``branches`` (`networks.BoneGenerator`) also the terms of
     `losses.bone_terms`, and where it has classes for the tissues of the brain and the views tell them (``brain``),
-    `losses.tissue_cross_entropy`. A view of a registered pair has a ``tolerance``: its CT is first moved by up to so many voxels
-    to where the generator sees the anatomy (`losses.nearest_shift`).
+    `losses.tissue_cross_entropy`. A view of a registered pair has a ``tolerance``: its CT is first moved by up to so
+    many voxels to where the generator sees the anatomy (`losses.nearest_shift`).
 
     Args:
         generator: a player whose network ``mr_to_ct`` takes and makes ``(batch, channel, *spatial)`` in [-1, 1].
