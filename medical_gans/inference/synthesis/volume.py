@@ -314,9 +314,10 @@ def _shape(part: Part) -> list[int]:
 def _agreed(planes: Sequence[np.ndarray]) -> np.ndarray:
     """Median of three planes, voxel by voxel; mean of two."""
     if len(planes) < 3:
-        return np.mean(planes, axis=0, dtype=np.float32)
+        agreed: np.ndarray = sum(plane / np.float32(len(planes)) for plane in planes)
+        return agreed
     first, second, third = planes
-    agreed: np.ndarray = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
+    agreed = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
     return agreed
 
 
