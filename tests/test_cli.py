@@ -77,6 +77,13 @@ def refusal(capsys, *words: str) -> str:
     return captured.err
 
 
+@pytest.mark.parametrize("default", [3, 0.5, True, [1.0, 2.0]])
+def test_what_begins_like_an_expression_but_is_none_is_no_number(default):
+    with pytest.raises(SettingError, match=r"--seed is '\$x'; it must be"):
+        check_value("seed", "$x", default, known={"max_epochs"})
+    assert check_value("seed", "$@max_epochs + 1", default, known={"max_epochs"}) == "$@max_epochs + 1"
+
+
 def test_a_stage_runs_with_its_overrides_and_overlays(configs, capsys):
     words = ["--config_file", "smoke.yaml", "--learning-rate=0.5", "--seed", "3", "--amp"]
     assert cli.main(["mr_to_ct", "train", *words]) == 0

@@ -4,10 +4,12 @@ MEDICAL_GANS_FUZZ and MEDICAL_GANS_FUZZ_LOG are those of `io/test_fuzz.py`.
 """
 
 import contextlib
+import copy
 import csv
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,7 +34,7 @@ from medical_gans.weights import WeightsCard, build_network, save_weights
 EXAMPLES = int(os.environ.get("MEDICAL_GANS_FUZZ", "100"))
 LOG = os.environ.get("MEDICAL_GANS_FUZZ_LOG")
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1800 if EXAMPLES <= 100 else 0)]
 
 
 def fuzzed(share: float) -> settings:
@@ -155,13 +157,16 @@ def test_a_table_of_anything(header, rows, dialect, encoding, cut):
 
 # --- data lists ---
 
+PATIENTS = ["p1", "p2", "p 3", "ä"]
 VALUES = st.recursive(
     st.one_of(
         st.none(),
         st.booleans(),
         st.integers(-3, 3),
         st.floats(allow_nan=False),
-        st.sampled_from(["a.nii.gz", "b.nii.gz", "gone.nii.gz", "link.nii.gz", "", ".", "/", "~", "\0", "T1", "$HOME"]),
+        st.sampled_from(
+            ["p1/mr.nii.gz", "gone.nii.gz", "p1/link.nii.gz", "", ".", "/", "~", "\0", "T1", "$HOME", "p1"]
+        ),
         st.text(max_size=4),
     ),
     lambda inner: st.one_of(
@@ -174,26 +179,202 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-SECTION = st.sampled_from(["training", "validation", "testing", "inference", "cases"])
+SECTION = st.sampled_from(["training", "validation", "testing", "inference"])
+
+
+def spelt(path: str) -> st.SearchStrategy[str]:
+    """A path of the list's folder, as people spell it."""
+    return st.sampled_from([path, path, f"./{path}", f"../lists/{path}", f"p1/../{path}", f"{{root}}/{path}"])
+
+
+def entries(names: dict[str, tuple[str, ...]]) -> st.SearchStrategy[list[dict]]:
+    """Entries with what is needed and some of what may be there, of one patient each, no patient twice."""
+
+    def of(patient: str) -> st.SearchStrategy[dict]:
+        paths = {key: spelt(f"{patient}/{key}.nii.gz") for group in names.values() for key in group}
+        further = {"name": st.sampled_from([f"case {patient}", f"of {patient}/1"]), "patient": st.just(patient)}
+        return st.fixed_dictionaries(
+            {key: paths[key] for key in names["needed"]},
+            optional={
+                **{key: paths[key] for key in names["optional"]},
+                **{key: further[key] for key in names["words"]},
+            },
+        )
+
+    chosen = st.lists(st.sampled_from(PATIENTS), min_size=1, max_size=4, unique=True)
+    return chosen.flatmap(lambda patients: st.tuples(*map(of, patients)).map(list))
+
+
+OF_PAIRS = entries({"needed": ("mr",), "optional": ("ct", "mask"), "words": ("name", "patient")})
+OF_SEQUENCES = entries({"needed": ("T1c", "FLAIR"), "optional": ("label", "mask"), "words": ("name",)})
+SPOIL = st.one_of(
+    st.none(),  # half of the lists stay as they were written
+    st.tuples(st.sampled_from(["value", "drop", "rename", "twice", "wrap", "section"]), st.integers(0, 99), VALUES),
+)
+
+
+def spoilt(content: object, how: tuple | None) -> object:
+    """A list of which one place was changed."""
+    if how is None:
+        return content
+    kind, number, value = how
+    places = []
+
+    def look(node: object) -> None:
+        for key in list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+            places.append((node, key))
+            look(node[key])
+
+    look(content)
+    node, key = places[number % len(places)]
+    if kind == "value":
+        node[key] = value
+    elif kind == "drop":
+        del node[key]
+    elif kind == "rename" and isinstance(node, dict):
+        node[str(value)[:6]] = node.pop(key)
+    elif kind == "twice" and isinstance(node, list):
+        node.append(node[key])
+    elif kind == "wrap":
+        node[key] = [node[key]]
+    elif kind == "section":
+        return {"cases": content} if number % 2 else {"training": content}
+    return content
+
+
+def write_list(folder: Path, content: object, encoding: str, indent: int | None) -> Path:
+    """The images of all patients, and a list of some of them."""
+    for patient in PATIENTS:
+        (folder / patient).mkdir(parents=True)
+        for name in ("mr", "ct", "mask", "T1c", "FLAIR", "label"):
+            (folder / patient / f"{name}.nii.gz").write_bytes(IMAGE)
+        (folder / patient / "link.nii.gz").symlink_to(folder / "annexed")
+    text = json.dumps(content, ensure_ascii=encoding == "ascii", indent=indent).replace("{root}", str(folder))
+    (folder / "list.json").write_text(text, encoding=encoding)
+    return folder / "list.json"
+
+
+IMAGE = nib.Nifti1Image(head(), AFFINE).to_bytes()
+LAYOUT = {"encoding": st.sampled_from(["utf-8", "utf-8-sig", "ascii"]), "indent": st.sampled_from([None, 2])}
+
+
+def same_file(path: Path | None, folder: Path, written: str | None) -> bool:
+    if path is None or written is None:
+        return path is None and written is None
+    return os.path.samefile(path, folder / written.replace("{root}", str(folder)))
+
+
+@given(
+    sections=st.dictionaries(SECTION, OF_PAIRS, min_size=1, max_size=3),
+    plain=st.booleans(),
+    unpaired=st.booleans(),
+    spoil=SPOIL,
+    **LAYOUT,
+)
+@fuzzed(3)
+def test_a_data_list_says_what_was_written(sections, plain, unpaired, spoil, encoding, indent):
+    wanted = next(sections[name] for name in ("inference", "testing", "validation", "training") if name in sections)
+    content: object = copy.deepcopy(sections)
+    if plain:
+        content = [entry["mr"] if set(entry) == {"mr"} else entry for entry in copy.deepcopy(wanted)]
+    elif unpaired:
+        content = {
+            name: {role: [entry[role] for entry in listed if role in entry] for role in ("mr", "ct")}
+            for name, listed in sections.items()
+        }
+        wanted = [{key: entry[key] for key in entry if key in ("mr", "ct")} for entry in wanted]
+    content = spoilt(content, spoil)
+    with TemporaryDirectory() as name:
+        folder = Path(name, "lists")
+        path = write_list(folder, content, encoding, indent)
+        before = tree(folder)
+        found = outcome("data list as written" if spoil is None else "data list spoilt", lambda: find_cases(path))
+        assert tree(folder) == before
+        if spoil is not None:
+            said = set(_texts(content))
+            for case in found or ():
+                assert len({one.name for one in found}) == len(found)
+                for role in ("mr", "ct", "mask"):
+                    image = getattr(case, role)
+                    assert image is None or any(_is(image, folder, text) for text in said), image
+            return
+        assert found is not None and len(found) == len(wanted)
+        by_mr = {os.path.realpath(case.mr): case for case in found}
+        for entry in wanted:
+            case = by_mr[os.path.realpath(folder / entry["mr"].replace("{root}", str(folder)))]
+            assert same_file(case.ct, folder, entry.get("ct")) and same_file(case.mask, folder, entry.get("mask"))
+
+
+def _texts(node: object) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _texts(inner)
+
+
+def _is(image: Path, folder: Path, text: str) -> bool:
+    try:
+        return same_file(image, folder, text)
+    except (OSError, ValueError):
+        return False
+
+
+@given(
+    sections=st.dictionaries(SECTION, OF_SEQUENCES, min_size=1, max_size=2),
+    shape=st.sampled_from(["names", "list"]),
+    spoil=SPOIL,
+    **LAYOUT,
+)
+@fuzzed(2)
+def test_a_data_list_of_sequences_says_what_was_written(sections, shape, spoil, encoding, indent):
+    taken: list[dict] = []
+    content: dict = {}
+    for section in ("training", "validation", "testing", "inference"):
+        for entry in sections.get(section, ()):
+            if any(entry["T1c"].split("/")[-2:] == other["T1c"].split("/")[-2:] for other in taken):
+                continue  # a patient of two sections would be two cases of one name
+            taken.append(entry)
+            images = {key: entry[key] for key in ("FLAIR", "T1c")}
+            one = {key: entry[key] for key in ("label", "mask", "name") if key in entry}
+            one["image"] = images if shape == "names" else [entry["T1c"], entry["FLAIR"]]
+            one.setdefault("name", f"case {len(taken)}")
+            content.setdefault(section, []).append(one)
+    names = [one["name"] for listed in content.values() for one in listed]
+    spoilt_content = spoilt(content, spoil)
+    with TemporaryDirectory() as name:
+        folder = Path(name, "lists")
+        path = write_list(folder, spoilt_content, encoding, indent)
+        before = tree(folder)
+        test = f"data list of sequences {'as written' if spoil is None else 'spoilt'}"
+        found = outcome(test, lambda: find_sequence_cases(path, ["T1c", "FLAIR"], label="label", mask="mask"))
+        assert tree(folder) == before
+        if spoil is not None:
+            said = set(_texts(spoilt_content))
+            for case in found or ():
+                for image in (*case.channels, case.label, case.mask):
+                    assert image is None or any(_is(image, folder, text) for text in said), image
+            return
+        assert found is not None and len(found) == len(taken) == len(names)
+        for case, entry in zip(found, taken, strict=True):
+            for image, key in zip(case.channels, ("T1c", "FLAIR"), strict=True):
+                assert same_file(image, folder, entry[key])
+            assert same_file(case.label, folder, entry.get("label")) and same_file(case.mask, folder, entry.get("mask"))
 
 
 @example(content=[{"image": -3}])
 @example(content={"training": 3})
 @example(content=["/", "/"])
-@given(content=st.one_of(VALUES, st.dictionaries(SECTION, st.lists(VALUES, max_size=3), max_size=3)))
-@fuzzed(3)
+@given(content=st.one_of(VALUES, st.dictionaries(st.one_of(SECTION, st.just("cases")), st.lists(VALUES, max_size=3))))
+@fuzzed(1)
 def test_a_data_list_of_anything(content):
     with TemporaryDirectory() as name:
-        folder = Path(name)
-        for image in ("a.nii.gz", "b.nii.gz"):
-            nib.save(nib.Nifti1Image(head(), AFFINE), folder / image)
-        (folder / "link.nii.gz").symlink_to(folder / "annexed")
-        (folder / "list.json").write_text(json.dumps(content), encoding="utf-8")
+        folder = Path(name, "lists")
+        path = write_list(folder, content, "utf-8", None)
         before = tree(folder)
-        for case in outcome("data list", lambda: find_cases(folder / "list.json")) or ():
+        for case in outcome("data list of anything", lambda: find_cases(path)) or ():
             assert case.mr is not None and case.mr.exists()
-        found = outcome("data list of sequences", lambda: find_sequence_cases(folder / "list.json", ["T1c"]))
-        assert all(path is not None and path.exists() for case in found or () for path in case.channels)
+        found = outcome("data list of anything", lambda: find_sequence_cases(path, ["T1c"]))
+        assert all(image is not None and image.exists() for case in found or () for image in case.channels)
         assert tree(folder) == before
 
 
@@ -205,15 +386,31 @@ NAMES = st.sampled_from(
 THINGS = st.sampled_from(
     ["image", "image", "image", "float", "tilted", "dicom", "echoes", "constant", "nan", "4d", "cut", "text", "link"]
 )
-WORDS = st.lists(
-    st.tuples(
-        st.sampled_from(
-            ["select", "strict", "write_dicom", "spacing", "overlap", "seed", "mask", "device", "nonsense"]
-        ),
-        st.sampled_from(
-            ["true", "false", "1", "echo 2", "volume 2", "[2,2,3]", "[0,0,0]", "-1", "cpu", "cuda:9", "", "$x"]
-        ),
+SETTINGS = [
+    *("select", "strict", "write_dicom", "spacing", "overlap", "seed", "mask", "device", "nonsense", "planes", "tile"),
+    *("slice_batch", "roi_size", "channels", "missing", "sw_batch_size", "min_volume_ml", "num_classes", "viewer"),
+]
+VALUES_OF_SETTINGS = [
+    *(
+        "true",
+        "false",
+        "1",
+        "echo 2",
+        "volume 2",
+        "[2,2,3]",
+        "[0,0,0]",
+        "-1",
+        "cpu",
+        "cuda:9",
+        "",
+        "$x",
+        "2.5",
+        "1e400",
     ),
+    *("nan", "null", "[T1c]", "[1]", "{T1c: volume 2}", "axial", "banana"),
+]
+WORDS = st.lists(
+    st.tuples(st.sampled_from(SETTINGS), st.sampled_from(VALUES_OF_SETTINGS)),
     max_size=2,
     unique_by=lambda pair: pair[0],
 )

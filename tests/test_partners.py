@@ -12,6 +12,7 @@ from medical_gans.cli import command as cli
 from medical_gans.errors import InputError
 from medical_gans.io import Volume, aligned_to, read_label_map, save_volume
 from medical_gans.io.tables import read_table
+from medical_gans.transforms import FindForegroundd, ReadSequencesd
 from medical_gans.transforms.reading import with_background_at_zero
 
 AFFINE = np.array([[2.0, 0, 0, -30], [0, 2.5, 0, 12], [0, 0, 3, -7], [0, 0, 0, 1]])
@@ -156,6 +157,32 @@ def test_a_background_among_tissue_is_refused_with_the_cause():
     scores = np.where(tissue, (mr - mr[tissue].mean()) / mr[tissue].std(), 0.0).astype(np.float32)
     with pytest.raises(InputError, match=r"was normalised before.*lies among those of tissue"):
         with_background_at_zero(Volume(scores, AFFINE, Path("a.nii")))
+
+
+@pytest.mark.parametrize("workflow", ["mr_to_ct", "brain_lesion"])
+def test_an_mr_that_looks_like_hounsfield_units_is_refused_with_both_causes(tmp_path, run, workflow):  # noqa: F811
+    save_volume(tmp_path / "shifted.nii.gz", anatomy()[0] - 1000, AFFINE)
+    code, said = run(workflow, tmp_path / "shifted.nii.gz", tmp_path / "out")
+    assert code == 2 and "\n" not in said and not list((tmp_path / "out").rglob("*.nii.gz"))
+    assert "look like the Hounsfield units of a CT" in said and "about 1000 was subtracted from it" in said
+
+
+@pytest.mark.parametrize(("shift", "modality"), [(-1000, "MR"), (-1024, "MR"), (-2000, None), (-32768, None)])
+def test_an_mr_shifted_below_zero_gets_its_background_back_where_it_can_be_no_ct(shift, modality):
+    mr = anatomy()[0].astype(np.float32)
+    found = with_background_at_zero(Volume(mr + shift, AFFINE, Path("a.nii"), modality))
+    assert "normalised or shifted before" in found.repairs[0]
+    np.testing.assert_allclose(found.array, mr, atol=12)  # the background itself is noise of 0 to 11
+
+
+def test_a_sequence_shifted_before_shows_the_same_head(tmp_path):
+    masks = []
+    for shift in (0, 1000, -2000):
+        (tmp_path / str(shift)).mkdir()
+        save_volume(tmp_path / str(shift) / "T1c.nii.gz", anatomy()[0] + np.float32(shift), AFFINE)
+        read = ReadSequencesd("image", ["T1c"])({"image": str(tmp_path / str(shift))})
+        masks.append(FindForegroundd("image")(read)["foreground"].numpy())
+    assert masks[0].any() and np.array_equal(masks[0], masks[1]) and np.array_equal(masks[0], masks[2])
 
 
 def test_a_negative_is_refused_as_what_it_is():

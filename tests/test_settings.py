@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from medical_gans.cli import command as cli
 from medical_gans.cli import config_files, settings
+from medical_gans.cli.kinds import wrong_kinds
 from medical_gans.errors import SettingError
 
 CONFIG = """\
@@ -114,6 +116,48 @@ def test_the_module_door_ends_with_one_sentence(config):
     assert result.returncode != 0
     assert "medical-gans: error: unknown setting 'max_epoch' (did you mean 'max_epochs'?)." in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting", "value", "words"),
+    [
+        ("mr_to_ct_inference", "spacing", 2.5, "spacing is 2.5; give three lengths in mm above 0"),
+        ("mr_to_ct_inference", "planes", True, "planes is True; give axial, coronal, sagittal, or a list"),
+        ("mr_to_ct_inference", "slice_batch", "banana", "slice_batch is 'banana'; give a whole number"),
+        ("mr_to_ct_inference", "tile", [1, 2], "tile is [1, 2]; give a whole number"),
+        ("mr_to_ct_inference", "weights", None, "weights is null; give a path"),
+        ("brain_lesion_inference", "channels", [1, 2], "channels is [1, 2]; give a list of names"),
+        ("brain_lesion_inference", "missing", [0], "missing is [0]; give a list of names"),
+        ("brain_lesion_inference", "spacing", [0, 0, 0], "spacing is [0, 0, 0]; give three lengths in mm above 0"),
+        ("brain_lesion_inference", "weights", "", "weights is ''; give a path"),
+        ("brain_lesion_train", "spacing", [1, 2], "spacing is [1, 2]; give three lengths in mm above 0"),
+        ("lung_nodule_train", "spacing", [1, 2], "spacing is [1, 2]; give a number"),
+        ("lung_nodule_inference", "truncation", [2], "truncation is [2]; give a number"),
+    ],
+)
+def test_a_setting_of_another_kind_is_named_with_what_it_must_be(stage, setting, value, words):
+    shipped = config_files.read_config(config_files.configs_dir() / f"{stage}.yaml")
+    (said,) = wrong_kinds({**shipped, setting: value}, shipped)
+    assert said.startswith(words)
+    assert not list(wrong_kinds({**shipped, "spacing": "$[1, 1, 1]", "weights": Path("a.pt")}, shipped))
+
+
+def test_a_setting_of_another_kind_is_refused_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "d").mkdir()
+    given = ["mr_to_ct", "inference", "--dataset_dir", str(tmp_path / "d"), "--output_dir", str(tmp_path / "out")]
+    assert cli.main([*given, "--spacing", "2.5"]) == 2
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("medical-gans: error:")]
+    assert "spacing is 2.5; give three lengths in mm above 0" in said and not (tmp_path / "out").exists()
+
+
+def test_what_we_ship_is_of_the_kinds_that_the_names_of_settings_tell():
+    stages = {path.name: config_files.read_config(path) for path in config_files.configs_dir().glob("*.yaml")}
+    stages = {name: content for name, content in stages.items() if "run" in content}
+    assert len(stages) > 15
+    for name, shipped in stages.items():
+        for other in (one for one in stages if one[:8] == name[:8]):  # of the same workflow
+            same = {key: stages[other].get(key, value) for key, value in shipped.items() if key not in ("weights",)}
+            assert not list(wrong_kinds({**same, "weights": shipped.get("weights")}, shipped)), (name, other)
 
 
 def test_outside_a_run_the_check_says_where_it_belongs():

@@ -80,7 +80,10 @@ def check_value(name: str, text: str | None, default: Any, known: Collection[str
     is_place = name.endswith(("_dir", "_file", "_path"))
     is_text = is_place or (isinstance(default, str) and not is_expression and text != _as_typed(None))
     if text.startswith(_EVALUATED):
-        return as_text(text) if is_text or not _refers(text, known) else text
+        if not is_text and _refers(text, known):
+            return text
+        if is_text or not isinstance(default, bool | int | float | list | Mapping):
+            return as_text(text)
     if isinstance(default, bool):
         return _truth(shown, text)
     if isinstance(default, int):

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medical_gans.cli.config_files import configs_dir, read_config
+from medical_gans.cli.kinds import wrong_kinds
 from medical_gans.errors import SettingError, replace_tracebacks_by_messages
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _ONLY_FOR_MONAI = ("_requires_", "_disabled_", "_desc_")  # of a component, and 
 
 
 def check_settings(config: str | None = None, served: Sequence[str] = ()) -> None:
-    """Refuse a setting that nothing reads, a target that does not exist, and an argument that its component lacks.
+    """Refuse a setting that nothing reads or of another kind, and a target or an argument that does not exist.
 
     To be called from the ``initialize`` list of a config.
 
@@ -52,7 +53,7 @@ def check_settings(config: str | None = None, served: Sequence[str] = ()) -> Non
         served: entries that programs other than this run build, such as MONAI Label.
 
     Raises:
-        SettingError: names each unknown setting and the nearest known name.
+        SettingError: names each unknown setting and the nearest known name, and what a setting must be.
     """
     replace_tracebacks_by_messages()
     parser = _parser_of_this_run()
@@ -70,6 +71,7 @@ def check_settings(config: str | None = None, served: Sequence[str] = ()) -> Non
     for name, arguments in unknown_arguments(content, parser):
         own = [f"{name.rpartition(SEPARATOR)[0]}{SEPARATOR}{argument}" for argument in arguments]
         problems.append(f"unknown setting '{shown(name)}'{nearest(name, own)}")
+    problems += wrong_kinds(content, shipped)
     if problems:
         raise SettingError("; ".join(problems) + ".")
 

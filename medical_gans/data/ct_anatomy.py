@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +116,7 @@ def prepare_anatomy(
         raise InputError(f"{case.name} has no CT to paint.")
     files = [case.ct, *(f for f in (case.mr, case.trusted or case.mask) if paired and f is not None)]
     stamp = f"{[(str(f), f.stat().st_mtime_ns) for f in files]}{paired}{tuple(spacing)}{_VERSION}"
-    stored = cache_dir / f"{case.name}_anatomy_{hashlib.sha256(stamp.encode()).hexdigest()[:12]}.npy"
+    stored = cache_dir / f"{case.name}_anatomy_{hashlib.sha256(os.fsencode(stamp)).hexdigest()[:12]}.npy"
     beside = stored.with_suffix(".npz")
     if not (stored.exists() and beside.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ Arrays are canonical (right, anterior, superior) with voxels of 1 mm.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -290,7 +291,7 @@ def _one_millimetre(file: Path, denoise: int = 0) -> np.ndarray:
 
 
 def _stamp(file: Path) -> str:
-    return hashlib.sha256(f"{file}{file.stat().st_mtime_ns}{_VERSION}".encode()).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(f"{file}{file.stat().st_mtime_ns}{_VERSION}")).hexdigest()[:12]
 
 
 def _store(file: Path, array: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def prepare_volume(
     path = getattr(case, kind)
     grid = grid_of(preprocessing)
     stamp = f"{path}{path.stat().st_mtime_ns}{kind}{grid.spacing}{grid.planes}{dimensions}{recipe}"
-    stored = cache_dir / f"{case.name}_{kind}_{hashlib.sha256(stamp.encode()).hexdigest()[:12]}.npz"
+    stored = cache_dir / f"{case.name}_{kind}_{hashlib.sha256(os.fsencode(stamp)).hexdigest()[:12]}.npz"
     array_path = stored.with_suffix(".npy")
     if not (stored.exists() and array_path.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)

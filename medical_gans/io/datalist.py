@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from medical_gans.errors import InputError
+from medical_gans.io.formats import check_is_no_root
 from medical_gans.io.layouts import GONE, ROLES, Located, parts_of
 
 SECTIONS = ("training", "validation", "testing", "inference")
@@ -43,6 +45,9 @@ def read_datalist(path: Path, role: str = "mr", passed: dict[Path, str] | None =
             f"{path} names {len(missing)} images that do not exist, the first {missing[0]}. "
             "Paths are relative to the JSON file."
         )
+    for case in cases:
+        for image in case.images.values():
+            check_is_no_root(image)
     return cases
 
 
@@ -69,6 +74,12 @@ def read_sections(path: Path, expected: str, example: str) -> dict[str, Any]:
     return {section: sections.get(section) or [] for section in SECTIONS}
 
 
+def check_name(place: str, name: Any, example: str) -> None:
+    """Refuse a name that is no text and no number."""
+    if isinstance(name, bool) or not isinstance(name or "", str | int | float):
+        raise InputError(f"{place} is named {name!r}; a text is needed. Needed: {example}")
+
+
 def _section(path: Path, section: str, content: Any, role: str) -> Iterable[Located]:
     if isinstance(content, dict):
         yield from _unpaired(path, section, content)
@@ -78,11 +89,13 @@ def _section(path: Path, section: str, content: Any, role: str) -> Iterable[Loca
     for entry in content:
         entry = {role: entry} if isinstance(entry, str) else entry
         _check_keys(path, section, entry, _KEYS)
+        check_name(f"{path}: an entry of section {section}", entry.get("name"), _EXAMPLE)
+        check_name(f"{path}: an entry of section {section}", entry.get("patient"), _EXAMPLE)
         if odd := [name for name in ROLES if not isinstance(entry.get(name) or "", str)]:
             raise InputError(
                 f"{path}: {odd[0]} in section {section} is {entry[odd[0]]!r}; a path is needed. {_EXAMPLE}"
             )
-        images = {name: path.parent / entry[name] for name in ROLES if entry.get(name)}
+        images = {name: path.parent / os.path.expanduser(entry[name]) for name in ROLES if entry.get(name)}
         if not images.keys() & {"mr", "ct"}:
             raise InputError(f"{path}: an entry of section {section} has neither mr nor ct. Needed: {_EXAMPLE}")
         parts = (str(entry["name"]),) if entry.get("name") else parts_of(next(iter(images.values())))
@@ -97,7 +110,7 @@ def _unpaired(path: Path, section: str, content: dict[str, Any]) -> Iterable[Loc
     for role, paths in content.items():
         if not isinstance(paths, list) or not all(isinstance(name, str) for name in paths):
             raise InputError(f"{path}: {role} of section {section} must be a list of paths.")
-        for image in (path.parent / name for name in paths):
+        for image in (path.parent / os.path.expanduser(name) for name in paths):
             case = cases.setdefault(parts_of(image), Located(parts_of(image), {}, section, aligned=False))
             if role in case.images:
                 raise InputError(f"{path} lists {image} twice in section {section}. Remove one.")

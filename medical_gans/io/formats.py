@@ -78,6 +78,17 @@ def why_no_image(path: Path) -> str:
     return "no image"
 
 
+def check_is_no_root(path: Path) -> None:
+    """Refuse a root, such as ``/``, below which everything lies.
+
+    Raises:
+        InputError: the path leads to one.
+    """
+    real = os.path.realpath(path)
+    if os.path.dirname(real) == real:
+        raise InputError(f"{path} is the root of all files, which is no image and no data set. Give one folder of it.")
+
+
 def visible_entries(folder: Path) -> list[Path]:
     """Files and folders of `folder` in name order, without hidden ones and what archivers leave."""
     return sorted(entry for entry in folder.iterdir() if not _is_hidden(entry.name))
@@ -273,13 +284,15 @@ def volume_of_several(shape: tuple[int, ...], source: Path, select: str | None) 
     """The three lengths of a volume and how many there are, and the number (from 0) of the one that was selected.
 
     Raises:
-        InputError: several volumes and none of them selected, or no volume at all.
+        InputError: several volumes and none of them selected, one that is not called what was selected, or none at all.
     """
     lengths = tuple(shape)
     while len(lengths) > 3 and lengths[-1] == 1:
         lengths = lengths[:-1]
     if len(lengths) != 4:
-        return (*check_shape(lengths, source), 1), 0
+        found = check_shape(lengths, source)
+        _check_is_selected(source, select)
+        return (*found, 1), 0
     check_shape(lengths[:3], source)
     wanted = re.fullmatch(r"(?:volume|time|echo)\s*(\d+)", (select or "").strip(), re.IGNORECASE)
     if wanted and 1 <= int(wanted.group(1)) <= lengths[3]:
@@ -288,6 +301,37 @@ def volume_of_several(shape: tuple[int, ...], source: Path, select: str | None) 
         f"{source} is 4D ({by(lengths)}): {lengths[3]} volumes; one 3D volume is needed. "
         f'Choose one by select, such as --select "volume 1" (to "volume {lengths[3]}"), or split the file.'
     )
+
+
+def _check_is_selected(source: Path, select: str | None) -> None:
+    """Refuse a file of one volume where what was selected is neither its only volume nor stands in its name."""
+    there = words_of(image_stem(source).replace("-", " "))  # BIDS: echo-2
+    for phrase in phrases(select):
+        if not stand_in(words_of(phrase.replace("-", " ")), there) and not IS_FIRST.fullmatch(phrase):
+            raise InputError(
+                f'{source} holds one volume, which does not say that it is "{phrase}": there is nothing to select '
+                'from. Leave select out, or write --select "volume 1"; of several sequences name the one that is '
+                'meant, such as --select "{T1c: volume 2}".'
+            )
+
+
+def phrases(select: str | None) -> list[str]:
+    """The phrases of a choice, which commas part."""
+    return [phrase.strip() for phrase in (select or "").split(",") if phrase.strip()]
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a phrase or a label, letter case aside; decimal points and signs belong to them."""
+    return [word for word in re.split(r"[^\w.+-]+|_", text.casefold()) if word]
+
+
+def stand_in(wanted: list[str], there: list[str]) -> bool:
+    """Whether words stand among others one after the other."""
+    return any(there[at : at + len(wanted)] == wanted for at in range(len(there) - len(wanted) + 1))
+
+
+IS_FIRST = re.compile(r"volume\s*1", re.IGNORECASE)
+"""What selects the only volume that there is."""
 
 
 def by(shape: tuple[int, ...]) -> str:

@@ -42,13 +42,17 @@ def read_itk(path: Path, select: str | None = None) -> Volume:
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-        shape, volume = volume_of_several(tuple(reader.GetSize()), path, select)
-        if reader.GetNumberOfComponents() != 1 or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        components = reader.GetNumberOfComponents()
+        listed = components > 1 and is_nrrd and _is_listed(header)
+        size = tuple(reader.GetSize())
+        shape, volume = volume_of_several((*size, components) if listed else size, path, select)
+        if (components != 1 and not listed) or "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
             raise InputError(f"{path} holds colour or complex values; one real value per voxel is needed.")
         image = reader.Execute()
     except RuntimeError as error:
         raise _itk_refusal(path, str(error)) from error
-    stored = np.array(sitk.GetArrayViewFromImage(image)).T.reshape(shape, order="F")[..., volume]
+    stored = np.array(sitk.GetArrayViewFromImage(image)).T
+    stored = stored[volume] if listed else stored.reshape(shape, order="F")[..., volume]
     check_scaled(stored, 1.0, 0.0, path)
     return Volume(real_values(stored), lps_to_ras(_itk_affine(image)), path, doubts=doubts)
 
@@ -146,6 +150,7 @@ def _itk_affine(image: sitk.Image) -> Affine:
 def _check_metaimage(header: bytes, path: Path) -> tuple[str, ...]:
     """ITK turns a negative spacing into a flipped axis, a missing one into 1 mm; other readers do not."""
     found = re.search(rb"^\s*ElementSpacing\s*=(.*)$", header, re.MULTILINE)
+    found = found or re.search(rb"^\s*ElementSize\s*=(.*)$", header, re.MULTILINE)  # of a voxel; ITK takes it so too
     if not found:
         if re.search(rb"^\s*ElementDataFile\s*=", header, re.MULTILINE):
             raise InputError(
@@ -157,6 +162,8 @@ def _check_metaimage(header: bytes, path: Path) -> tuple[str, ...]:
     except ValueError as error:
         raise damaged_image(path) from error
     check_spacing(spacing, path)
+    if data := re.search(rb"^\s*ElementDataFile\s*=\s*([^\r\n]*)", header, re.MULTILINE):
+        _check_is_beside(path, data.group(1))
     if not re.search(rb"^\s*(TransformMatrix|Rotation|Orientation)\s*=", header, re.MULTILINE):
         return ("The header does not say how the image lies (no TransformMatrix); left, back and up were taken.",)
     return ()
@@ -171,6 +178,9 @@ def _check_nrrd(header: bytes, path: Path) -> tuple[str, ...]:
         key.strip().lower(): value.strip().decode("ascii", "replace")
         for key, _, value in (line.partition(b":") for line in text.splitlines())
     }
+    _check_is_beside(path, (fields.get(b"data file") or fields.get(b"datafile") or "").encode())
+    if (encoding := fields.get(b"encoding", "raw").lower()) in ("bzip2", "bz2", "zrl"):
+        raise InputError(f"{path} is packed by {encoding}, which is not read. Save it with the encoding gzip or raw.")
     directions = fields.get(b"space directions", "")
     if not directions and b"spacings" not in fields:
         raise InputError(f"{path} does not say how large its voxels are (no space directions). Export it again.")
@@ -181,6 +191,24 @@ def _check_nrrd(header: bytes, path: Path) -> tuple[str, ...]:
         f"The header {f'names the unknown space {space!r}' if space else 'does not name the space of its axes'}"
         f"{'' if directions else ' and gives no directions'}; left, back and up (LPS) were taken.",
     )
+
+
+def _check_is_beside(path: Path, named: bytes) -> None:
+    """Refuse a header whose one file of voxels is not there; ITK writes on the screen, and then names no reason."""
+    name = named.strip().decode("utf-8", "surrogateescape")
+    if not name or name.upper().startswith(("LOCAL", "LIST")) or "%" in name or (path.parent / name).is_file():
+        return
+    near = next((one.name for one in path.parent.iterdir() if one.name.lower() == Path(name).name.lower()), None)
+    raise InputError(
+        f"{path} is a header whose voxels are missing: {name} is not beside it"
+        + (f" ({near} is). Rename it." if near and near != name else ". Copy both files.")
+    )
+
+
+def _is_listed(header: bytes) -> bool:
+    """Whether the values of a voxel are those of several volumes, as Slicer stores sequences, and not of a colour."""
+    kinds = re.search(rb"^kinds:\s*(.*)$", header, re.MULTILINE)
+    return kinds is not None and b"list" in kinds.group(1).lower().split()
 
 
 def _itk_refusal(path: Path, message: str) -> InputError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from medical_gans.errors import InputError
 from medical_gans.io.formats import (
+    check_is_no_root,
     dicom_facts,
     first_dicom_image,
     image_stem,
@@ -79,6 +80,7 @@ def locate(place: Path, role: str = "mr", passed: dict[Path, str] | None = None)
     if not place.exists():
         gone = f"is {GONE}" if place.is_symlink() else "does not exist. Check the path"
         raise InputError(f"{place} {gone}.")
+    check_is_no_root(place)
     if place.is_file():
         if not image_suffix(place) and not may_hold_dicom(place):
             why = why_no_image(place)

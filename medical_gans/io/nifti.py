@@ -8,6 +8,7 @@ is in `Volume.repairs`; where the file contradicts itself and one of two reading
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Callable
@@ -176,6 +177,7 @@ def _reason(error: InputError, path: Path) -> str:
 
 
 _CHUNK = 1 << 20  # bytes
+_PACKED = b"\x1f\x8b"  # how what gzip packed begins
 _LARGEST_RATIO = 1100  # of gzip: deflate cannot do better
 _MAGIC = {"Nifti1Header": slice(344, 348), "Nifti2Header": slice(4, 8)}
 _SIZES = {348: "Nifti1Header", 540: "Nifti2Header"}
@@ -224,10 +226,17 @@ def read_nifti(path: Path, select: str | None = None) -> Volume:
 def _opened(path: Path, said: list[str]) -> IO[bytes]:
     """The file, unpacked where its first bytes say that it is packed, whatever its name says."""
     with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
+        packed = stream.read(2) == _PACKED
     if packed != path.name.lower().endswith(".gz"):
         said.append(f"The file is {'' if packed else 'not '}packed by gzip although its name says otherwise.")
-    return cast(IO[bytes], gzip.open(path, "rb") if packed else path.open("rb"))
+    if not packed:
+        return path.open("rb")
+    with gzip.open(path, "rb") as unpacked:
+        twice = unpacked.read(2) == _PACKED
+    if not twice:
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    said.append("The file is packed by gzip twice.")  # a download that was packed on its way
+    return io.BytesIO(gzip.decompress(gzip.decompress(path.read_bytes())))
 
 
 def _header(content: bytes, path: Path, said: list[str]) -> tuple[Any, str]:
@@ -334,7 +343,7 @@ def _voxels(
             raise EOFError(f"{filled} of {size} bytes")
         filled += count
     beyond = -size * (shape[3] - 1 - volume)
-    while piece := stream.read(_CHUNK):  # to the end, where gzip keeps its checksum
+    while piece := _read_on(stream, said):  # to the end, where gzip keeps its checksum
         beyond += len(piece)
     if beyond < 0:
         raise EOFError(f"{-beyond} bytes are missing")
@@ -352,11 +361,22 @@ def _voxels(
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
+def _read_on(stream: IO[bytes], said: list[str]) -> bytes:
+    """The next bytes, none where the packed data end, with whatever behind them, as tapes and downloads leave it."""
+    try:
+        return stream.read(_CHUNK)
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" not in str(error):  # but a wrong checksum
+            raise
+        said.append("Behind the packed data are bytes that are not packed; they were not read.")
+        return b""
+
+
 def _found_offset(stream: IO[bytes], total: int, first: int, offset: float, path: Path, said: list[str]) -> int:
     """Where the voxels begin, if the length of the file leaves one place only."""
     stream.seek(0)
     length = 0
-    while piece := stream.read(_CHUNK):
+    while piece := _read_on(stream, []):
         length += len(piece)
     begin = length - total
     if begin not in ({first} if first != 352 else {348, 352}):

@@ -227,7 +227,7 @@ def sha256(path: str | Path) -> str:
     path = Path(path)
     if path.is_dir():
         lines = [f"{sha256(f)}  {f.relative_to(path).as_posix()}\n" for f in sorted(path.rglob("*")) if f.is_file()]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -286,4 +286,4 @@ def _are_names(files: Any) -> bool:
 
 
 def _digest(parts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    return hashlib.sha256(os.fsencode("\n".join(parts))).hexdigest()[:32]

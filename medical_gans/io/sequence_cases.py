@@ -13,8 +13,9 @@ from typing import Any
 
 from medical_gans.errors import InputError
 from medical_gans.io.cases import Cases, by_name, file_name, tell, there
-from medical_gans.io.datalist import read_sections
+from medical_gans.io.datalist import check_name, read_sections
 from medical_gans.io.formats import (
+    check_is_no_root,
     holds_dicom_images,
     image_stem,
     image_suffix,
@@ -78,6 +79,7 @@ def find_sequence_cases(
     if not place.exists():
         gone = f"is {GONE}" if place.is_symlink() else "does not exist. Check the path"
         raise InputError(f"{place} {gone}.")
+    check_is_no_root(place)
     search = _Search(tuple(channels), tuple(missing), label, mask, labels_required)
     cases = list(search.at(place))
     if not cases:
@@ -179,7 +181,7 @@ class _Search:
         account(root, used, self.passed)
 
     def _images(self, folder: Path) -> list[Path]:
-        """Images of a folder; a folder named after a sequence that holds one image is that image."""
+        """Images of a folder; a folder named after a sequence, or like a file, that holds one image is that image."""
         found = []
         for entry in visible_entries(folder):
             if not entry.exists():
@@ -191,11 +193,13 @@ class _Search:
         return found
 
     def _is_image(self, folder: Path) -> bool:
-        """Whether a folder is one DICOM image: in it, or in one folder below one that is named after a sequence."""
+        """Whether a folder is one image: DICOM in it, or one image at any depth where it is named after a sequence."""
         if holds_dicom_images(folder):
             return True
-        if not any(_named(folder, channel) for channel in self.channels):
+        if not any(_named(folder, name) for name in (*self.channels, self.label, self.mask) if name):
             return False
+        if len(_files_in(folder)) == 1:
+            return True
         places = [Path(parent) for parent, _, _ in os.walk(folder)]
         return sum(holds_dicom_images(place) for place in places) == 1
 
@@ -238,7 +242,10 @@ class _Search:
                 f"Case {case} has {len(fitting)} files named after {name}: {fitting[0].name} and {fitting[1].name}. "
                 "Keep one in the case's folder, or name the files in a data list .json."
             )
-        return fitting[0] if fitting else None
+        if not fitting:
+            return None
+        inside = _files_in(fitting[0]) if fitting[0].is_dir() and not holds_dicom_images(fitting[0]) else []
+        return inside[0] if len(inside) == 1 else fitting[0]
 
     def _checked(
         self,
@@ -275,6 +282,7 @@ class _Search:
     def _of_entry(self, path: Path, number: int, entry: Any) -> SequenceCase:
         if not isinstance(entry, dict) or "image" not in entry or not set(entry) <= _KEYS:
             raise InputError(f"Entry {number} of {path} needs image and may have label, mask, name: {_EXAMPLE}")
+        check_name(f"Entry {number} of {path}", entry.get("name"), _EXAMPLE)
         image = entry["image"]
         files = image if isinstance(image, list) else list(image.values()) if isinstance(image, dict) else [image]
         if not all(file is None or isinstance(file, str) for file in files):
@@ -286,7 +294,7 @@ class _Search:
         label = _beside(path, entry.get("label")) if self.label else None
         return self._checked(name, found, label, _beside(path, entry.get("mask")), list(given))
 
-    def _in_order(self, path: Path, number: int, image: Any) -> dict[str, str]:
+    def _in_order(self, path: Path, number: int, image: Any) -> dict[str, str | None]:
         files = image if isinstance(image, list) else [image]
         present = [channel for channel in self.channels if channel not in self.missing]
         if len(files) not in (len(present), len(self.channels)):
@@ -295,7 +303,9 @@ class _Search:
                 f"{', '.join(self.channels)}."
             )
         names = present if len(files) == len(present) else list(self.channels)
-        for file, channel in zip(files, names, strict=True):
+        if any(file is None for file, name in zip(files, names, strict=True) if name not in self.missing):
+            raise InputError(f"Entry {number} of {path} has an image that is no path: {image!r}. Needed: {_EXAMPLE}")
+        for file, channel in ((file, name) for file, name in zip(files, names, strict=True) if file is not None):
             others = [other for other in names if other != channel and _named(Path(file), other)]
             if others and not _named(Path(file), channel):
                 raise InputError(
@@ -304,6 +314,11 @@ class _Search:
                     f'{{"image": {{"{channel}": ...}}}}.'
                 )
         return dict(zip(names, files, strict=True))
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The image files of a folder at any depth."""
+    return [Path(parent, name) for parent, _, names in os.walk(folder) for name in names if image_suffix(Path(name))]
 
 
 def _named(image: Path, name: str) -> bool:
@@ -321,4 +336,5 @@ def _beside(datalist: Path, file: Any) -> Path | None:
     path = datalist.parent / Path(os.path.expanduser(str(file)))
     if not path.exists():
         raise InputError(f"{datalist} names {file}, which does not exist. Paths are relative to the data list.")
+    check_is_no_root(path)
     return path

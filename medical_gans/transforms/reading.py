@@ -25,6 +25,7 @@ _MOST_VOXELS = 2_000_000
 _SHIFTED_WATER = (874, 1274)
 _SHIFTED_GAP = (150, 800)
 _TISSUE_ABOVE = -200.0  # HU
+_BRIGHTEST = 3100.0  # HU, that 12 bits reach
 _OVERSHOOT = 100.0  # HU below air that noise and kernels reach
 _MUCH = 0.2  # of the voxels
 _SHELL = 2  # voxels
@@ -78,12 +79,6 @@ def checked_mr(volume: Volume) -> Volume:
     """
     if volume.modality not in (None, "MR"):
         raise InputError(f"{volume.source} is given as the MR, but its header says {volume.modality}. {_SWAPPED}")
-    lowest = lowest_percentile(volume.array)
-    if lowest < HOUNSFIELD_BELOW and volume.modality is None:
-        raise InputError(
-            f"{volume.source} is given as the MR, but its values look like the Hounsfield units of a CT (1 % lie below "
-            f"{lowest:.0f}, like air). {_SWAPPED}"
-        )
     shifted = with_background_at_zero(volume)
     if is_ct_without_intercept(shifted.array):
         raise InputError(
@@ -96,15 +91,15 @@ def checked_mr(volume: Volume) -> Volume:
 def with_background_at_zero(volume: Volume) -> Volume:
     """An MR whose background was shifted to 0 where it lies elsewhere, as z-scores, [-1, 1] and offsets leave it.
 
-    A volume that may be a CT is left as it is, so that what is said of it is about its values.
-
     Raises:
-        InputError: there are values far below the background, so that none can be the right one.
+        InputError: the values may be the Hounsfield units of a CT and no header says that they are none; they were
+            turned round; or there are values far below the background, so that none can be the right one.
     """
     values = _sample(volume.array).astype(np.float32)
     low, high = (float(value) for value in np.percentile(values, (0.1, 99.5)))
-    if high <= low or lowest_percentile(volume.array) < HOUNSFIELD_BELOW:
+    if high <= low:
         return volume
+    check_no_hounsfield(volume)
     background = _background(volume.array, low, high)
     normalised = low < _NEGATIVE * max(high, 0.0) or high <= 0
     if np.mean(_shell(volume.array) >= high - _DARKEST * (high - low)) > _MOST:
@@ -118,7 +113,8 @@ def with_background_at_zero(volume: Volume) -> Volume:
         raise InputError(
             f"{volume.source} was normalised before: its values reach from {low:.3g} to {high:.3g}, and its background "
             f"{'is not uniform' if background is None else f'({background:.3g})'} lies among those of tissue, so that "
-            "it cannot be told what is dark. Give the scanner's own values, or ones whose background is the lowest."
+            "it cannot be told what is dark (phase and real images are such, too). Give the scanner's own magnitude "
+            "values, or ones whose background is the lowest."
         )
     if not normalised and background < _SHIFTED * high:
         return volume
@@ -128,6 +124,29 @@ def with_background_at_zero(volume: Volume) -> Volume:
     )
     array = volume.array.astype(np.float32) - np.float32(background)
     return replace(volume, array=array, repairs=(*volume.repairs, said))
+
+
+def check_no_hounsfield(volume: Volume) -> None:
+    """Refuse an MR whose header does not say so, and whose values are as dark as air, the brightest as tissue or bone.
+
+    Raises:
+        InputError: so it is.
+    """
+    darkest, brightest = np.percentile(_sample(volume.array), (1, 99.5))
+    if volume.modality is None and darkest < HOUNSFIELD_BELOW and _TISSUE_ABOVE < brightest < _BRIGHTEST:
+        raise InputError(
+            f"{volume.source} is given as the MR, but its values look like the Hounsfield units of a CT "
+            f"({like_hounsfield(volume.array)}). {_SWAPPED}"
+        )
+
+
+def like_hounsfield(array: np.ndarray) -> str:
+    """What makes values look like a CT, and what makes an MR look so; for the middle of a sentence."""
+    lowest = lowest_percentile(array)
+    return (
+        f"1 % lie below {lowest:.0f}, like air; an MR looks so where about {-lowest:.0f} was subtracted from it: add "
+        "that again, so that its background is 0"
+    )
 
 
 def lowest_percentile(array: np.ndarray) -> float:

@@ -23,6 +23,7 @@ from medical_gans.io.formats import holds_dicom_images, image_stem
 from medical_gans.io.sequence_cases import SequenceCase, find_sequence_cases
 from medical_gans.io.volumes import Volume, aligned_to, read_label_map, read_mask, read_volume
 from medical_gans.transforms.intensity import body_mask
+from medical_gans.transforms.reading import check_no_hounsfield, with_background_at_zero
 from medical_gans.transforms.sequence_grid import (
     on_grid_of,
     onto_grid_of,
@@ -92,7 +93,11 @@ class ReadSequencesd(MapTransform):
                 raise InputError(f"{name} of case {case.name} is a {volume.modality}; an MR is needed.")
             if wanted.get("strict"):
                 volume.check_certain()
+            check_no_hounsfield(volume)
         first_name, first = present[0]
+        if not case.mask and not _is_masked(first.array):  # it says where the head is
+            first = with_background_at_zero(first)
+            present[0] = first_name, first
         notes = [f"{name}: {note}" for name, volume in present[1:] for note in volume.notes]
         arrays = iter([_on_grid(first, volume, (first_name, name), case.name, notes) for name, volume in present])
         nothing = np.zeros(first.array.shape, np.float32)
@@ -234,9 +239,12 @@ def _refuse_unknown(path: str | PathLike[str], values: list[int], allowed: str) 
 
 def _foreground(array: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """What is not background: all but the value of a background masked away, else the body."""
-    edge = array[0, 0, 0]
-    masked = array == edge
-    return ~masked if masked.mean() >= _CONSTANT_SHARE else body_mask(array, spacing)
+    return array != array[0, 0, 0] if _is_masked(array) else body_mask(array, spacing)
+
+
+def _is_masked(array: np.ndarray) -> bool:
+    """Whether the background was masked away: it has one value."""
+    return bool((array == array[0, 0, 0]).mean() >= _CONSTANT_SHARE)
 
 
 def _normalised(array: np.ndarray, foreground: np.ndarray) -> np.ndarray:

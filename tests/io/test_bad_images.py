@@ -95,7 +95,9 @@ def test_files_that_are_not_what_their_suffix_says_are_refused(tmp_path, name):
 def test_a_metaimage_without_its_data_file_is_refused(tmp_path, array):
     sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "mr.mhd"))
     (tmp_path / "mr.raw").unlink()
-    refused(tmp_path / "mr.mhd", "cannot be read")
+    refused(tmp_path / "mr.mhd", "voxels are missing: mr.raw is not beside it. Copy both files")
+    (tmp_path / "MR.RAW").write_bytes(array.tobytes())
+    refused(tmp_path / "mr.mhd", r"mr.raw is not beside it \(MR.RAW is\). Rename it")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, find_cases, find_training_cases, read_volume
 from medical_gans.io.cases import patients_of
 from medical_gans.io.layouts import Located
+from medical_gans.io.sequence_cases import find_sequence_cases
 
 
 @pytest.fixture
@@ -281,6 +282,27 @@ def test_a_datalist_for_inference(touch, tmp_path, content):
     assert names(find_cases(write(tmp_path / "list.json", content))) == ["a", "b"]
 
 
+def test_the_root_of_all_files_is_no_image_and_no_data_set(tmp_path):
+    listed = write(tmp_path / "list.json", ["/"])
+    sequences = write(tmp_path / "sequences.json", [{"image": "/.."}])
+    for find in (
+        lambda: find_cases("/"),
+        lambda: find_cases(listed),
+        lambda: find_sequence_cases("/", ["T1"]),
+        lambda: find_sequence_cases(sequences, ["T1"]),
+    ):
+        with pytest.raises(InputError, match="is the root of all files"):
+            find()
+
+
+def test_a_datalist_may_name_the_home_folder(touch, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    touch("home/a.nii", "home/b.nii")
+    for content in (["~/a.nii"], {"testing": {"mr": ["~/a.nii"], "ct": ["~/b.nii"]}}):
+        (case,) = find_cases(write(tmp_path / "list.json", content))
+        assert case.mr == tmp_path / "home" / "a.nii"
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -290,6 +312,8 @@ def test_a_datalist_for_inference(touch, tmp_path, content):
         ({"training": [{"mr": "a.nii", "CT": "b.nii"}]}, "unknown key 'CT'"),
         ({"training": [{"mask": "a.nii"}]}, "neither mr nor ct"),
         ({"training": [3]}, "holds 3"),
+        ({"training": [{"mr": "a.nii", "name": {"of": "anna"}}]}, "is named {'of': 'anna'}; a text is needed"),
+        ({"training": [{"mr": "a.nii", "patient": True}]}, "is named True; a text is needed"),
         ({"training": {"mr": "a.nii"}}, "list of paths"),
         ({"training": {"mr": ["a.nii", "a.nii"]}}, "twice"),
         (

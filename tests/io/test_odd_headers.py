@@ -213,6 +213,22 @@ def test_a_volume_of_a_4d_file_is_selected(tmp_path, number):
             read_volume(tmp_path / name, select="volume 5")
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".mgz", ".hdr"])
+def test_what_is_selected_of_one_volume_is_that_volume_by_its_name_or_refused(tmp_path, suffix):
+    array = np.random.default_rng(2).integers(0, 900, SHAPE).astype(np.int16)
+    path = tmp_path / f"sub-01_echo-2_water{suffix}"
+    if suffix in (".nrrd", ".mha"):
+        sitk.WriteImage(sitk.GetImageFromArray(array.T), str(path))
+    else:
+        kind = {".mgz": nib.MGHImage, ".hdr": nib.Nifti1Pair}.get(suffix, nib.Nifti1Image)
+        nib.save(kind(array, OBLIQUE), path)
+    for select in ("volume 1", "echo 2", "water, Echo-2", None, " , "):
+        assert np.array_equal(read_volume(path, select=select).array, array)
+    for select in ("volume 2", "echo 1", "fat", "water, time 3", "TE 4.6"):
+        with pytest.raises(InputError, match=r"holds one volume.*nothing to select from.*Leave select out"):
+            read_volume(path, select=select)
+
+
 def test_nan_around_the_object_is_background(tmp_path):
     array = np.full(SHAPE, np.nan, np.float32)
     array[2:6, 2:6, 1:9] = np.random.default_rng(3).uniform(40, 900, (4, 4, 8))

@@ -259,10 +259,26 @@ def test_a_real_tumour_survives_the_way_to_2_mm_and_back(shared_data):
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.93
 
 
-@pytest.mark.parametrize("image", [-3, [1], {"T1c": 2.5}, [["a.nii.gz"]]])
+@pytest.mark.parametrize("image", [-3, [1], [None], None, {"T1c": 2.5}, [["a.nii.gz"]]])
 def test_an_entry_of_a_data_list_that_is_no_path_is_refused(tmp_path, image):
     (tmp_path / "list.json").write_text(json.dumps([{"image": image}]))
     with pytest.raises(InputError, match=r"Entry 0 of .*"):
+        find_sequence_cases(tmp_path / "list.json", ["T1c"])
+
+
+def test_a_listed_sequence_that_is_declared_missing_may_be_null(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    (tmp_path / "list.json").write_text(json.dumps([{"image": [None, "a.nii.gz"]}]))
+    (case,) = find_sequence_cases(tmp_path / "list.json", ["T1c", "FLAIR"], missing=["T1c"])
+    assert case.channels == (None, tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"Entry 0 of .* has an image that is no path"):
+        find_sequence_cases(tmp_path / "list.json", ["T1c", "FLAIR"])
+
+
+def test_a_name_in_a_data_list_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"")
+    (tmp_path / "list.json").write_text(json.dumps([{"image": "a.nii.gz", "name": ["anna"]}]))
+    with pytest.raises(InputError, match=r"Entry 0 of .* is named \['anna'\]; a text is needed"):
         find_sequence_cases(tmp_path / "list.json", ["T1c"])
 
 

@@ -11,7 +11,12 @@ import numpy as np
 
 from medical_gans.checks.fingerprint.measurement import Contrast, Measurement, Spread, measure
 from medical_gans.errors import InputError
-from medical_gans.transforms.reading import HOUNSFIELD_BELOW, is_ct_without_intercept, lowest_percentile
+from medical_gans.transforms.reading import (
+    HOUNSFIELD_BELOW,
+    is_ct_without_intercept,
+    like_hounsfield,
+    lowest_percentile,
+)
 
 _EMPTY_FRACTION = 0.01
 _SATURATED_FRACTION = 0.05
@@ -150,7 +155,7 @@ class Fingerprint:
             ]
         if self.modality == "MR" and lowest < HOUNSFIELD_BELOW:
             return [
-                f"The values look like the Hounsfield units of a CT (1 % lie below {lowest:.0f}, like air), "
+                f"The values look like the Hounsfield units of a CT ({like_hounsfield(array)}), "
                 f"{need}. Choose the MR series."
             ]
         if self.modality == "MR" and is_ct_without_intercept(array):

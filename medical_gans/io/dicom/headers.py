@@ -180,10 +180,16 @@ def numbers(header: pydicom.Dataset, keyword: str) -> list[float] | None:
         value = header.get(keyword)
         if value is None or value == "":
             return None
-        values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        return [float(one.strip("\0 ").replace(",", ".") if isinstance(one, str) else one) for one in values]
+        return [float(one.strip("\0 ").replace(",", ".") if isinstance(one, str) else one) for one in _several(value)]
     except UNREADABLE:
         return None
+
+
+def _several(value: Any) -> Sequence[Any]:
+    """The values of an attribute; one text where a kind that has no several, such as UT, kept them together."""
+    if isinstance(value, str):
+        return value.split("\\")
+    return value if isinstance(value, Sequence) else () if value is None else [value]
 
 
 def number(header: pydicom.Dataset, keyword: str) -> float | None:
@@ -219,7 +225,7 @@ def rounding(slices: Sequence[DicomSlice], keyword: str) -> float:
     written = {
         getattr(value, "original_string", None) or str(value)
         for one in slices
-        for value in value_of(one.header, keyword) or ()
+        for value in _several(value_of(one.header, keyword))
     }
     return 0.5 * 10.0 ** -max(map(_decimals, written), default=0)
 

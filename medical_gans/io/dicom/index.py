@@ -199,13 +199,25 @@ def files_of(source: DicomSource) -> list[Path]:
     if path.is_dir():
         return list(visible_files(path))
     if path.suffix.lower() == FILE_LIST_SUFFIX:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+        lines = [
+            line.strip().strip("\"'")
+            for line in path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+            if not line.startswith("#") or (path.parent / line.strip()).is_file()
+        ]
         if not any(lines) or any("\0" in line for line in lines):
             raise InputError(f"{path} is no image or data set: as a list of DICOM files it needs one path per line.")
-        return _existing([path.parent / line for line in lines if line], str(path))
+        listed = [_as_written(path.parent, line) for line in lines if line]
+        within = [list(visible_files(place)) if place.is_dir() else [place] for place in listed]
+        return _existing([file for files in within for file in files], str(path))
     if is_directory_file(path):
         return _existing(_indexed(path), str(path))
     return [path]
+
+
+def _as_written(folder: Path, line: str) -> Path:
+    """The path of a line, with the separators of Windows where it needs them."""
+    path = folder / os.path.expanduser(line)
+    return path if os.path.lexists(path) else folder / line.replace("\\", "/")
 
 
 def is_directory_file(path: Path) -> bool:

@@ -178,6 +178,8 @@ def _stored(name: str, one: DicomSlice, frame: int | None, dimensions: int) -> n
             plane, syntax = _without_syntax(name, one, frame)
         elif syntax == DeflatedExplicitVRLittleEndian:
             plane = _of_dataset(pydicom.dcmread(one.path), syntax, frame)
+        elif _is_shifted(one) and not syntax.is_compressed:
+            plane = _in_the_upper_bits(name, one, frame)
         else:
             plane = pixel_array(one.path, index=frame)
     except InputError:
@@ -191,6 +193,32 @@ def _stored(name: str, one: DicomSlice, frame: int | None, dimensions: int) -> n
     if plane.ndim != dimensions:
         raise damaged(one.path)
     return plane
+
+
+def _is_shifted(one: DicomSlice) -> bool:
+    high, stored = whole(one.header, "HighBit"), whole(one.header, "BitsStored")
+    return high is not None and stored is not None and high > stored - 1
+
+
+def _in_the_upper_bits(name: str, one: DicomSlice, frame: int | None) -> np.ndarray:
+    """Pixels whose HighBit says that they do not begin at the lowest bit, as old scanners wrote them.
+
+    Where no bit above the stored ones is used, HighBit is what is wrong.
+    """
+    allocated, stored = (int(whole(one.header, keyword) or 0) for keyword in ("BitsAllocated", "BitsStored"))
+    shift = int(whole(one.header, "HighBit") or 0) + 1 - stored
+    source = pydicom.dcmread(one.path, force=True)
+    source.BitsStored, source.HighBit = allocated, allocated - 1
+    words = pixel_array(source, index=frame)
+    if not (words & ((1 << shift) - 1)).any():
+        return words >> shift
+    low, high = (-(1 << stored - 1), (1 << stored - 1) - 1) if words.dtype.kind == "i" else (0, (1 << stored) - 1)
+    if words.min() < low or words.max() > high:
+        raise InputError(
+            f"{name} says that its pixels lie in {stored} bits up to bit {shift + stored - 1} (HighBit), but other "
+            "bits are used too, so that they cannot be told. Export it again."
+        )
+    return words
 
 
 def _without_syntax(name: str, one: DicomSlice, frame: int | None) -> tuple[np.ndarray, UID]:

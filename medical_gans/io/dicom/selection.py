@@ -5,7 +5,6 @@ A choice is made by words that somebody typed, or not at all: nothing here guess
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from medical_gans.errors import InputError
 from medical_gans.io.dicom.geometry import at_one_place
 from medical_gans.io.dicom.headers import DicomSlice, number, numbers, text, words
-from medical_gans.io.formats import LOCALIZERS
+from medical_gans.io.formats import IS_FIRST, LOCALIZERS, stand_in, words_of
 
 _WORDS = {
     "ImageType": "",
@@ -58,15 +57,9 @@ class Stack:
         return f'"{self.label}"  {len(self.slices)} images of {text(header, "Columns")} x {text(header, "Rows")}'
 
 
-def phrases(select: str | None) -> list[str]:
-    """The phrases of a choice, which commas part."""
-    return [phrase.strip() for phrase in (select or "").split(",") if phrase.strip()]
-
-
 def matches(phrase: str, label: str) -> bool:
     """Whether the words of a phrase stand in a label one after the other, letter case aside."""
-    wanted, there = _words(phrase), _words(label)
-    return any(there[at : at + len(wanted)] == wanted for at in range(len(there) - len(wanted) + 1))
+    return stand_in(words_of(phrase), words_of(label))
 
 
 def chosen_stack(name: str, slices: Sequence[DicomSlice], wanted: Sequence[str]) -> list[DicomSlice]:
@@ -81,6 +74,8 @@ def chosen_stack(name: str, slices: Sequence[DicomSlice], wanted: Sequence[str])
         return fitting[0].slices
     shown = ", ".join(f'"{phrase}"' for phrase in wanted)
     if len(found) < 2:
+        if all(IS_FIRST.fullmatch(phrase) for phrase in wanted):
+            return list(slices)
         raise InputError(f"{name} holds nothing to select {shown} from: its images form one stack at most.")
     offered = fitting or found
     raise InputError(
@@ -150,14 +145,14 @@ def _split(slices: list[DicomSlice]) -> dict[str, list[DicomSlice]]:
 
 def _named(groups: dict[tuple[str, ...], list[DicomSlice]], keywords: Sequence[str]) -> dict[str, list[DicomSlice]]:
     """Groups by what to type: of an attribute of several values, the words that not all groups share."""
-    shared = [set.intersection(*(set(_words(key[at])) for key in groups)) for at in range(len(keywords))]
+    shared = [set.intersection(*(set(words_of(key[at])) for key in groups)) for at in range(len(keywords))]
     named = {}
     for key, group in groups.items():
         own = []
         for at, keyword in enumerate(keywords):
             kept = key[at].split(" ")
             if not _WORDS[keyword]:
-                kept = [word for word in kept if not set(_words(word)) <= shared[at]] or ["other"]
+                kept = [word for word in kept if not set(words_of(word)) <= shared[at]] or ["other"]
             own.append(" ".join([_WORDS[keyword], *kept]).strip())
         label = " ".join(own)
         named[label if label not in named else " ".join(key)] = group
@@ -198,7 +193,3 @@ def _plane_labels(slices: Sequence[DicomSlice]) -> list[str]:
             known.append((found, label))
         labels.append(label)
     return labels
-
-
-def _words(label: str) -> list[str]:
-    return [word for word in re.split(r"[^\w.+-]+|_", label.casefold()) if word]

@@ -45,8 +45,8 @@ from medical_gans.io.dicom.index import (
 )
 from medical_gans.io.dicom.pixels import real_stack, same_pixels, without_inversion, without_padding
 from medical_gans.io.dicom.scaling import scaled
-from medical_gans.io.dicom.selection import chosen_stack, is_localizer, listed, phrases, stacks_of
-from medical_gans.io.formats import check_finite
+from medical_gans.io.dicom.selection import chosen_stack, is_localizer, listed, stacks_of
+from medical_gans.io.formats import check_finite, phrases
 from medical_gans.io.volumes import Volume
 
 __all__ = ["SeriesSummary", "list_series", "read_series"]
