@@ -22,9 +22,10 @@ from medical_gans.inference.cohort import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.io import Volume, read_volume
+from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, Part, SlicePlane, ToGridd, WholeBody, grid_of
-from medical_gans.transforms.intensity import NormaliseMRd
+from medical_gans.transforms.intensity import NormaliseMRd, StoredMR, scaled_when_cut
 from medical_gans.transforms.reading import ReadImaged, on_its_grid, preprocessed
 
 logger = logging.getLogger(__name__)
@@ -134,7 +135,9 @@ class SliceSynthesis:
         Raises:
             InputError: nothing in it stands out from air.
         """
-        made = self.translate(preprocessed(self.preprocessing, {"image": mr})["image"], on_progress)
+        unscaled = scaled_when_cut(self.preprocessing, "image")
+        image = preprocessed(unscaled or self.preprocessing, {"image": mr})["image"]
+        made = self._translate(image, StoredMR.of(image) if unscaled else image.as_tensor(), on_progress)
         return replace(made, affine=mr.affine)
 
     def translate(self, image: MetaTensor, on_progress: Progress | None = None) -> SyntheticCT:
@@ -143,21 +146,30 @@ class SliceSynthesis:
         Raises:
             InputError: nothing in it stands out from air.
         """
+        return self._translate(image, image.as_tensor().cpu(), on_progress)
+
+    def _translate(
+        self, image: MetaTensor, scaled: torch.Tensor | StoredMR, on_progress: Progress | None
+    ) -> SyntheticCT:
         affine = np.asarray(image.meta["original_affine"], dtype=np.float64)
         shape = tuple(int(size) for size in image.meta["spatial_shape"])
         orientation = nibabel.io_orientation(affine)
-        mr = image.as_tensor()[0].cpu()
+        if self.generators.dimensions == 3:
+            scaled = scaled[:]
+        mr = StoredMR(scaled.stored[0], scaled.factor) if isinstance(scaled, StoredMR) else scaled[0]
         if mr.shape != tuple(np.take(shape, np.argsort(orientation[:, 0]))):
             raise SettingError(
                 f"The preprocessing leaves {tuple(mr.shape)} voxels of {shape}. Its transforms must keep the voxels "
                 "where they are; resampling is told to ToGridd."
             )
         edges = tuple(float(e) for e in np.linalg.norm(np.asarray(image.affine, dtype=np.float64)[:3, :3], axis=0))
-        body = BodyRegion.find(mr.numpy(), edges)
+        body = BodyRegion.find(mr, edges)
         if body is None:
             name = image.meta.get("filename_or_obj", "The MR")
             raise InputError(f"{name} shows no body: nothing stands out from air. Check that it is an MR.")
         before = self.generators.seconds
+        if self.generators.device.type == "cpu":
+            keep_freed_memory()
         translation = _Translation(self, mr, edges, body, on_progress)
         hounsfield = np.full(shape, int(AIR_HU), dtype=np.int16, order="F")
         spread = np.zeros_like(hounsfield) if self.uncertainty and translation.estimates > 1 else None
@@ -214,7 +226,7 @@ class _Translation:
     def __init__(
         self,
         synthesis: SliceSynthesis,
-        mr: torch.Tensor,
+        mr: torch.Tensor | StoredMR,
         edges: tuple[float, ...],
         body: BodyRegion,
         on_progress: Progress | None,
