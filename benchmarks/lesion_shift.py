@@ -24,6 +24,7 @@ import SimpleITK as sitk
 from medical_gans.io import save_volume
 from medical_gans.io.sequence_cases import SequenceCase, find_sequence_cases
 from medical_gans.transforms import FindBraind, ReadSequencesd
+from medical_gans.transforms.transplant import as_itk
 
 FOLDS = 3
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -35,16 +36,6 @@ def read(case: SequenceCase, channel: str) -> tuple[np.ndarray, np.ndarray, np.n
     """Image, brain and affine."""
     item = FindBraind("image")(ReadSequencesd("image", [channel])({"image": case}))
     return item["image"].numpy()[0], item["foreground"].numpy()[0], np.asarray(item["image"].affine, dtype=float)
-
-
-def as_itk(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    lps = _LPS @ affine
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    return image
 
 
 def motion(t1: np.ndarray, brain: np.ndarray, affine: np.ndarray, flair: np.ndarray, other: np.ndarray) -> np.ndarray:

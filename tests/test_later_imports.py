@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from typing import Generic, TypeVar
 
 import pytest
 
@@ -46,6 +47,22 @@ def test_names_taken_from_a_stand_in_are_the_real_ones_when_used(library):
     real = importlib.import_module("seldom")
     assert isinstance(real.Kind(), Kind)
     assert not isinstance(real.Other(), Kind)
+
+
+def test_a_generic_class_of_what_is_imported_later_imports_nothing(library):
+    with imported_later(library):
+        from seldom import Kind
+
+        kind = TypeVar("kind")
+
+        class Box(Generic[kind]):
+            pass
+
+        class Mine(Box[Kind]):
+            pass
+
+        assert not _is_loaded("seldom")
+    assert issubclass(Mine, Box)
 
 
 def test_what_is_needed_at_once_is_there_at_once(library):

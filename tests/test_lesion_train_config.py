@@ -107,6 +107,9 @@ def test_images_are_translated_and_taken_by_the_training(data, tmp_path, capsys)
     assert main(["brain_lesion", "translate", *words, *small, *watched, "--output_dir", str(tmp_path / "dead")]) != 0
     assert "The generator of 'synthetic_target' has collapsed" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "dead" / "translated").exists()
+    still = ["--identity_alarm", "true", *watched[:4], "--learning_rate", "1.0e-9"]  # generators start from no change
+    assert main(["brain_lesion", "translate", *words, *small, *still, "--output_dir", str(tmp_path / "copy")]) != 0
+    assert "The generator of 'synthetic_target' only copies its input" in " ".join(capsys.readouterr().err.split())
     (made / "case1").rename(made / "other")
     assert train(*words, "--translated_dir", made, "--output_dir", tmp_path / "again") == 2
 

@@ -130,6 +130,8 @@ def test_the_module_door_ends_with_one_sentence(config):
         ("brain_lesion_inference", "missing", [0], "missing is [0]; give a list of names"),
         ("brain_lesion_inference", "spacing", [0, 0, 0], "spacing is [0, 0, 0]; give three positive numbers in mm"),
         ("brain_lesion_inference", "weights", "", "weights is ''; give a path"),
+        ("brain_lesion_evaluate", "weights", {}, "weights is {}; give a path, a list of paths, or methods by name"),
+        ("mr_to_ct_evaluate", "weights", {"a": "a.pt"}, "weights is {'a': 'a.pt'}; give a path"),
         ("brain_lesion_train", "spacing", [1, 2], "spacing is [1, 2]; give three positive numbers in mm"),
         ("lung_nodule_train", "spacing", [1, 2], "spacing is [1, 2]; give a number"),
         ("lung_nodule_inference", "truncation", [2], "truncation is [2]; give a number"),
@@ -140,6 +142,14 @@ def test_a_setting_of_another_kind_is_named_with_what_it_must_be(stage, setting,
     (said,) = wrong_kinds({**shipped, setting: value}, shipped)
     assert said.startswith(words)
     assert not list(wrong_kinds({**shipped, "spacing": "$[1, 1, 1]", "weights": Path("a.pt")}, shipped))
+    nodules = config_files.read_config(config_files.configs_dir() / "lung_nodule_evaluate.yaml")
+    assert not list(wrong_kinds({**nodules, "weights": {"benign": "a.pt", "malignant": "b.pt"}}, nodules))
+
+
+def test_methods_by_name_are_weights_of_an_evaluation_of_lesions():
+    shipped = config_files.read_config(config_files.configs_dir() / "brain_lesion_evaluate.yaml")
+    methods = {"source_only": "a.pt", "adapted": ["b.pt", "c.pt"], "oracle": {"weights": "d.pt", "missing": ["GRE"]}}
+    assert not list(wrong_kinds({**shipped, "weights": methods}, shipped))
 
 
 def test_a_setting_of_another_kind_is_refused_in_one_sentence(tmp_path, capsys):

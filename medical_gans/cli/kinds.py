@@ -37,6 +37,10 @@ NUMBER = Kind(_is_number, "give a number")
 PATH = Kind(_is_path, "give a path")
 FILE = Kind(lambda value: _is_path(value) and bool(str(value)), "give a path")
 PATHS = Kind(lambda value: _is_path(value) or _list_of(_is_path)(value), "give a path, or a list of paths")
+METHODS = Kind(
+    lambda value: PATHS.holds(value) or (isinstance(value, Mapping) and bool(value)),
+    "give a path, a list of paths, or methods by name such as {'source_only': 'a.pt', 'adapted': 'b.pt'}",
+)
 NUMBERS = Kind(_list_of(_is_number), "give a list of numbers, such as [64, 64, 32]")
 TEXTS = Kind(_list_of(lambda one: isinstance(one, str)), "give a list of names, such as [FLAIR, T1c]")
 PLANES = Kind(lambda value: isinstance(value, str) or TEXTS.holds(value), "give axial, coronal, sagittal, or a list")
@@ -71,7 +75,8 @@ def wrong_kinds(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> Iterat
         standard, value = shipped[name], _plain(config.get(name))
         if value == standard or (isinstance(value, str) and value.startswith(_EXPRESSIONS)):
             continue
-        kind = _kind(name, standard)
+        compares = name == "weights" and "compare" in shipped  # methods by name, or generators by class
+        kind = METHODS if compares else _kind(name, standard)
         if name in _NEEDED if value is None else not kind.holds(value):
             yield f"{name} is {'null' if value is None else repr(value)}; {kind.words}"
 

@@ -22,11 +22,16 @@ SELDOM_USED = {
     "scipy.signal": "scipy",
     "sklearn": "sklearn",
     "matplotlib.pyplot": "matplotlib",
+    "pydicom": "pydicom",  # nibabel, for headers inside of NIfTI
+    "scipy.optimize": "scipy",
+    "scipy.spatial": "scipy",
     "itk": "itk",
     "tensorboard": "tensorboard",
     "torch.utils.tensorboard": "tensorboard",
 }
 """Modules, with all below them, and the package that must be there."""
+
+_ASKED_BY_TYPING = {"__parameters__", "__typing_subst__"}  # of what stands in the brackets of a generic class
 
 
 @contextmanager
@@ -48,6 +53,7 @@ def imported_later(modules: Mapping[str, str] = SELDOM_USED) -> Iterator[None]:
 class _Finder(MetaPathFinder, Loader):
     def __init__(self, names: set[str]) -> None:
         self.names, self.made, self.active = names, list[str](), True
+        self.below = tuple(f"{name}." for name in names)
 
     def end(self) -> None:
         """Take all stand-ins away, so that imports find the real modules."""
@@ -62,7 +68,7 @@ class _Finder(MetaPathFinder, Loader):
                 delattr(sys.modules[parent], last)
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
-        if not any(name == other or name.startswith(f"{other}.") for other in self.names):
+        if name not in self.names and not name.startswith(self.below):
             return None
         return ModuleSpec(name, self, origin=f"<{name}, imported later>", is_package=True)
 
@@ -105,6 +111,8 @@ class _Later:
         return self._real()(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
+        if name in _ASKED_BY_TYPING:
+            raise AttributeError(name)
         return getattr(self._real(), name)
 
     def __instancecheck__(self, instance: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from itertools import chain
 from pathlib import Path
@@ -104,11 +105,14 @@ def write_case_report(
     record["more_pictures"] = {kind: caption for kind, (_, caption) in more.items()}
     record["places"] = [place._asdict() for place in places]
     with whole_folder(_place(folder, name), origin) as place:
-        for kind, draw in (drawings | {kind: draw for kind, (draw, _) in more.items()}).items():
-            draw(volumes, place / f"{kind}.png")
-        if viewer:
-            shown = {"MR": mr, **{kind: array for kind, array in others.items() if array is not None}}
-            _write_viewer(place / VIEWER, name, shown, affine, structures, places, warnings)
+        shown = {"MR": mr, **{kind: array for kind, array in others.items() if array is not None}}
+        with ThreadPoolExecutor(1) as beside:  # packing runs outside of Python's lock, drawing inside
+            page = (place / VIEWER, name, shown, affine, structures, places, warnings)
+            pages = [beside.submit(_write_viewer, *page)] if viewer else []
+            for kind, draw in (drawings | {kind: draw for kind, (draw, _) in more.items()}).items():
+                draw(volumes, place / f"{kind}.png")
+            for written in pages:
+                written.result()
         _write_record(place, record)
     return _place(folder, name)
 

@@ -188,8 +188,10 @@ def _flags(
             left_out += 1
             continue
         if len(names) % 16 == 0:
-            flags.append(np.zeros(shape, dtype=np.uint16))
-        bit = np.uint16(1 << (len(names) % 16))
+            flags.append(np.zeros(shape, dtype=np.uint8))
+        elif len(names) % 16 == 8:  # few cases have more
+            flags[-1] = flags[-1].astype(np.uint16)
+        bit = flags[-1].dtype.type(1 << (len(names) % 16))
         for index in range(shape[2]):
             flags[-1][:, :, index] |= (mask[:, :, index] > 0) * bit
         names.append(name)

@@ -47,9 +47,9 @@ def pack(view: np.ndarray, factors: Factors = (1, 1, 1)) -> PackedVolume:
 
 
 def pack_flags(view: np.ndarray, factors: Factors = (1, 1, 1)) -> PackedVolume:
-    """Pack volumes of bits ``(x, y, z)`` uint16: of each block of voxels that nearest its middle."""
+    """Pack volumes of bits ``(x, y, z)``, uint8 or uint16: of each block of voxels that nearest its middle."""
     chosen = _middle_voxels(view, factors) if max(factors) > 1 else view
-    slices = (np.ascontiguousarray(chosen[:, :, k]).view(np.int16) for k in range(chosen.shape[2]))
+    slices = (np.ascontiguousarray(chosen[:, :, k], dtype=np.uint16).view(np.int16) for k in range(chosen.shape[2]))
     return PackedVolume(_compressed(slices))
 
 
@@ -62,7 +62,7 @@ def base64_length(view: np.ndarray, factors: Factors = (1, 1, 1)) -> int:
     """About how many characters a packed volume has, from a few of its slices."""
     count = -(-view.shape[2] // factors[2])
     chosen = np.unique(np.linspace(0, count - 1, min(_SAMPLED_SLICES, count)).round().astype(int))
-    slope, intercept = (1.0, 0.0) if view.dtype == np.uint16 else _scale(view[:, :, chosen * factors[2]])
+    slope, intercept = (1.0, 0.0) if view.dtype in (np.uint8, np.uint16) else _scale(view[:, :, chosen * factors[2]])
     slices = [view[:, :, k * factors[2] : k * factors[2] + 1] for k in chosen]
     flat = (factors[0], factors[1], 1)
     stored = (_stored(next(_blocks(one, flat)), slope, intercept) for one in slices)

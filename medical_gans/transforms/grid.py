@@ -23,6 +23,8 @@ from medical_gans.errors import SettingError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from medical_gans.transforms.intensity import StoredMR
+
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Axis of a canonical (RAS) volume that a plane's slices run along."""
 
@@ -155,8 +157,8 @@ class NetworkView(ABC):
         """Split a box into parts of at most `batch` images."""
 
     @abstractmethod
-    def images(self, volume: Tensor, part: Part) -> Tensor:
-        """A part of a volume as images ``(batch, channel, *spatial)`` on the grid of the network."""
+    def images(self, volume: Tensor | StoredMR, part: Part) -> Tensor:
+        """A part of a volume in [-1, 1] as images ``(batch, channel, *spatial)`` on the grid of the network."""
 
     @abstractmethod
     def volume(self, images: Tensor, part: Part, outside: float) -> np.ndarray:
@@ -230,7 +232,7 @@ class SlicePlane(NetworkView):
             some = slice(start, min(start + batch, whole.stop))
             yield (*box[: self.axis], some, *box[self.axis + 1 :])
 
-    def images(self, volume: Tensor, part: Part) -> Tensor:
+    def images(self, volume: Tensor | StoredMR, part: Part) -> Tensor:
         slices = volume.movedim(self.axis, 0)
         here = torch.arange(part[self.axis].start, part[self.axis].stop)
         offsets = (torch.arange(self.adjacent) - self.adjacent // 2) * self.distance
@@ -254,14 +256,14 @@ class WholeBody(NetworkView):
     def parts(self, box: Part, batch: int) -> Iterator[Part]:
         yield box
 
-    def images(self, volume: Tensor, part: Part) -> Tensor:
-        return self._onto_grid(volume[None, None].float(), part)
+    def images(self, volume: Tensor | StoredMR, part: Part) -> Tensor:
+        return self._onto_grid(volume[:][None, None].float(), part)
 
     def volume(self, images: Tensor, part: Part, outside: float) -> np.ndarray:
         return self._back(images, part, outside)[0, 0].cpu().numpy()
 
 
-def slices_at(slices: Tensor, position: Tensor) -> Tensor:
+def slices_at(slices: Tensor | StoredMR, position: Tensor) -> Tensor:
     """Slices at fractional positions along the first axis, linearly interpolated; the outermost go on."""
     last = len(slices) - 1
     position = position.clamp(0, last)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import Compose, MapTransform
 from scipy import ndimage
 
 from medical_gans.errors import InputError
@@ -32,6 +32,7 @@ MR_CEILING = 1.25
 _BODY_THRESHOLD = {"MR": 0.12, "CT": -400.0}
 _MASK_SPACING_MM = 2.0
 _SECOND_LIMB = 0.1
+_IN_A_SLICE = ndimage.generate_binary_structure(2, 1)[:, :, None]
 
 
 def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR") -> np.ndarray:
@@ -61,10 +62,10 @@ def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR")
     sizes = np.bincount(labels.ravel())[1:]
     kept = np.flatnonzero(sizes >= (_SECOND_LIMB if modality == "MR" else 1.0) * sizes.max()) + 1
     body = ndimage.binary_closing(np.pad(np.isin(labels, kept), 4), iterations=3)[4:-4, 4:-4, 4:-4]
-    for k in range(body.shape[2]):
-        body[:, :, k] = ndimage.binary_fill_holes(body[:, :, k])
-    index = [np.minimum(np.arange(n) // s, c - 1) for n, s, c in zip(array.shape, steps, coarse.shape, strict=True)]
-    return body[np.ix_(*index)]
+    body = ndimage.binary_fill_holes(body, structure=_IN_A_SLICE)
+    for axis in (2, 1, 0):
+        body = np.repeat(body, steps[axis], axis)
+    return body[tuple(slice(0, size) for size in array.shape)]
 
 
 def mr_reference_intensity(array: np.ndarray, mask: np.ndarray) -> float:
@@ -131,14 +132,59 @@ class NormaliseMRd(MapTransform):
         scaled = dict(data)
         for key in self.key_iterator(scaled):
             image: MetaTensor = scaled[key]
-            mr, edges = canonical(image)
-            mask = body_mask(mr, edges)
-            if not mask.any():
-                raise InputError(f"{_name(image)} shows no body: nothing stands out from air. Check that it is an MR.")
-            reference = mr_reference_intensity(mr, mask)
-            unit = image.as_tensor().to(torch.float32, copy=True).mul_(2.0 / (MR_CEILING * reference)).sub_(1.0)
-            scaled[key] = MetaTensor(unit.clamp_(-1.0, 1.0), meta=image.meta)
+            scaled[key] = MetaTensor(StoredMR.of(image)[:], meta=image.meta)
         return scaled
+
+
+class StoredMR:
+    """An MR in scanner units, of which only what is looked at is scaled to float32 in [-1, 1].
+
+    Args:
+        stored: any shape and type.
+        factor: scanner units to a range of 2.
+    """
+
+    def __init__(self, stored: torch.Tensor, factor: float) -> None:
+        self.stored, self.factor = stored, factor
+
+    @classmethod
+    def of(cls, image: MetaTensor) -> StoredMR:
+        """The image ``(1, *spatial)`` with an affine, as `NormaliseMRd` scales it.
+
+        Raises:
+            InputError: nothing stands out from air.
+        """
+        mr, edges = canonical(image)
+        mask = body_mask(mr, edges)
+        if not mask.any():
+            raise InputError(f"{_name(image)} shows no body: nothing stands out from air. Check that it is an MR.")
+        return cls(image.as_tensor(), 2.0 / (MR_CEILING * mr_reference_intensity(mr, mask)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.stored.shape)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, where: Any) -> torch.Tensor:
+        return self.stored[where].to(torch.float32, copy=True).mul_(self.factor).sub_(1.0).clamp_(-1.0, 1.0)
+
+    def movedim(self, source: int, destination: int) -> StoredMR:
+        """The same, seen along another axis first."""
+        return StoredMR(self.stored.movedim(source, destination), self.factor)
+
+
+def scaled_when_cut(preprocessing: Any, key: str) -> Compose | None:
+    """A preprocessing without its `NormaliseMRd`, where nothing after that asks for the image; None where it has none.
+
+    What is left gives the image in scanner units, for a `StoredMR`.
+    """
+    steps = preprocessing.flatten().transforms if isinstance(preprocessing, Compose) else []
+    using = [step for step in steps if key in getattr(step, "keys", (key,))]
+    if not using or type(using[-1]) is not NormaliseMRd or using[-1].keys != (key,):
+        return None
+    return Compose([step for step in steps if step is not using[-1]])
 
 
 class EncodeHounsfieldd(MapTransform):

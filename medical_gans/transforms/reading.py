@@ -184,10 +184,9 @@ def _background(array: np.ndarray, low: float, high: float) -> float | None:
 
 
 def _shell(array: np.ndarray) -> np.ndarray:
-    """The outermost voxels."""
-    return np.concatenate(
-        [np.take(array, index, axis).ravel() for axis in range(3) for index in (range(_SHELL), range(-_SHELL, 0))]
-    )
+    """The outermost voxels. Slices are views, where `np.take` would first copy a volume that is not in C order."""
+    sides = (slice(0, _SHELL), slice(-_SHELL, None))
+    return np.concatenate([array[(slice(None),) * axis + (side,)].ravel() for axis in range(3) for side in sides])
 
 
 def _sample(array: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medical_gans.checks.quality.measures import (
+    TISSUES,
     cut_areas,
     cut_outline,
     largest_void,
@@ -29,6 +30,32 @@ def test_tissues_are_counted_and_their_medians_taken():
         "bone_hu": 1000,
     }
     assert "bone_hu" not in tissue_figures(np.full((1, 1, 4), 40), np.ones((1, 1, 4), dtype=bool))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_tissue_figures_are_those_of_all_voxels_at_once(dtype):
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        hounsfield = rng.normal(rng.integers(-100, 300), 200, (9, 8, 5)).astype(dtype)
+        body = rng.random(hounsfield.shape) < (0.02 if number % 2 else 0.8)
+        values = hounsfield[body]
+        figures = tissue_figures(hounsfield, body)
+        for name, (low, high) in TISSUES.items():
+            found = values[(values >= low) & (values < high)]
+            assert figures[f"{name}_share"] == found.size / values.size
+            if name != "air" and found.size:
+                assert figures[f"{name}_hu"] == np.median(found)
+
+
+def test_a_void_is_the_same_wherever_it_lies_in_the_picture():
+    mr, body = np.full((40, 44, 36), 500.0), np.ones((40, 44, 36), dtype=bool)
+    mr[0:9, 20:34, 10:30] = 0.0  # at the side of the picture, which counts as going on
+    mr[30:33, 5:9, 5:9] = 0.0
+    volume, middle = void_object(mr, body, (2.0, 2.0, 2.0))
+    padded = np.pad(mr, 5, mode="edge"), np.pad(body, 5, mode="edge")
+    wider, shifted = void_object(*padded, (2.0, 2.0, 2.0))
+    assert volume == pytest.approx(8 * 9 * 14 * 20 / 1000, rel=0.15)  # its edges are rounded
+    assert wider > volume and shifted[1:] == (middle[1] + 5, middle[2] + 5)
 
 
 def test_the_sides_that_cut_the_body_are_named_in_ras():

@@ -14,8 +14,9 @@ from browser import Browser, missing_browser
 
 from medical_gans.errors import InputError
 from medical_gans.io import read_volume, save_volume
-from medical_gans.report.viewer import GREY, MAP, Place, ViewedImage, write_viewer
+from medical_gans.report.viewer import GREY, MAP, Place, ViewedImage, _flags, write_viewer
 from medical_gans.report.views import BONE, SOFT_TISSUE
+from medical_gans.report.voxels import pack_flags
 
 SHAPE = (21, 26, 17)
 SPACING = np.array([1.5, 1.0, 2.5])
@@ -299,6 +300,17 @@ def test_more_structures_than_the_page_can_hold_are_counted(tmp_path: Path) -> N
     path = write_viewer(tmp_path / "viewer.html", "case", images, np.eye(4), structures=masks)
     content = json.loads(re.search(r'id="content">(.*?)</script>', path.read_text(encoding="utf-8"))[1])  # type: ignore[index]
     assert len(content["structures"]) == 32 and content["left_out"] == 3
+
+
+def test_each_structure_keeps_its_bit_however_many_there_are() -> None:
+    masks = [np.random.default_rng(number).random((3, 4, 5)) > 0.5 for number in range(27)]
+    names, flags, left_out = _flags(((f"s{number}", mask) for number, mask in enumerate(masks)), (3, 4, 5))
+    assert (len(names), len(flags), left_out) == (27, 2, 0)
+    for number, mask in enumerate(masks):
+        np.testing.assert_array_equal(flags[number // 16] >> (number % 16) & 1, mask)
+    few = _flags(((f"s{number}", mask) for number, mask in enumerate(masks[:8])), (3, 4, 5))[1]
+    assert [flag.itemsize for flag in few] == [1]
+    assert pack_flags(few[0]) == pack_flags(few[0].astype(np.uint16))
 
 
 def test_a_file_read_by_us_has_the_voxels_of_the_page(tmp_path: Path) -> None:

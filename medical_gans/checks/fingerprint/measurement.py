@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage, special, stats
+from scipy import ndimage, special
 
 from medical_gans.transforms import body_mask, hounsfield_to_unit, mr_reference_intensity, normalise_mr
 
@@ -182,7 +182,7 @@ class Spread:
         scale, freedom = scale_of(name), _PRIOR_PATIENTS + self.count - 1
         pooled = (_PRIOR_PATIENTS * scale.prior_sd**2 + (self.count - 1) * self.sd**2) / freedom
         sd = max(scale.prior_sd, pooled**0.5) * (1 + 1 / self.count) ** 0.5
-        half = float(stats.t.ppf(1 - FALSE_ALARM, freedom)) * sd
+        half = float(special.stdtrit(freedom, 1 - FALSE_ALARM)) * sd
         return float(scale.backward(self.mean - half)), float(scale.backward(self.mean + half))
 
 
@@ -223,7 +223,7 @@ class Contrast:
         pooled = (_CONTRAST_PRIOR_PATIENTS * prior + (self.count - 1) * np.array(self.covariance)) / freedom
         difference = np.subtract(quantiles, self.mean)
         squared = difference @ np.linalg.solve(pooled, difference) / size / (1 + 1 / self.count)
-        limit = stats.f.ppf(1 - _CONTRAST_FALSE_ALARM, size, freedom - size + 1)
+        limit = special.fdtri(size, freedom - size + 1, 1 - _CONTRAST_FALSE_ALARM)
         return float(np.sqrt(squared / limit))
 
     def shift(self, quantiles: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,13 +160,14 @@ class QualityGate:
         orientation = nibabel.io_orientation(mr.affine)
         spacing = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
         source, synthetic = (nibabel.apply_orientation(array, orientation) for array in (mr.array, hounsfield))
-        outline = body_mask(synthetic, spacing, "CT")
-        shown = body_mask(source, spacing, "MR")
-        body = outline | shown
+        with ThreadPoolExecutor(2) as both:  # most of scipy works outside of Python's lock
+            outline, shown = both.map(body_mask, (synthetic, source), (spacing, spacing), ("CT", "MR"))
+        field_of_view = self._field_of_view(shown, spacing)
+        body = np.logical_or(outline, shown, out=shown)
         realism = self.critic(synthetic, body, spacing) if self.critic is not None and body.any() else None
         spread = None if standard_deviation is None else nibabel.apply_orientation(standard_deviation, orientation)
         checks = [
-            self._field_of_view(shown, spacing),
+            field_of_view,
             *self._tissues(synthetic, outline),  # as the limits were measured on true CT
             self._slices(source, body),
             self._voids(source, body, spacing),

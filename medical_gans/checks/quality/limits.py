@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from medical_gans.errors import InputError
 from medical_gans.io.writing import whole_file
@@ -95,7 +95,7 @@ class Usual:
     def interval(self, beyond: float) -> tuple[float, float]:
         """Where another patient lies but for a probability of `beyond` (Student's predictive interval)."""
         sd = max(self.sd, _LEAST_SD[self.scale])
-        width = float(stats.t.ppf(1 - beyond / 2, self.count - 1)) * sd * (1 + 1 / self.count) ** 0.5
+        width = float(special.stdtrit(self.count - 1, 1 - beyond / 2)) * sd * (1 + 1 / self.count) ** 0.5
         return _backward(self.mean - width, self.scale), _backward(self.mean + width, self.scale)
 
     def light(self, value: float) -> str:

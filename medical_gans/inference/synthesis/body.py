@@ -13,9 +13,11 @@ import numpy as np
 from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor
 
 from medical_gans.transforms import body_mask
 from medical_gans.transforms.grid import Part
+from medical_gans.transforms.intensity import StoredMR
 
 _GRID_MM = 2.0
 _AROUND_MM = 8.0  # skin, ears and hair are dark in some sequences: only what is further off becomes air
@@ -42,10 +44,10 @@ class BodyRegion:
     box: Part
 
     @classmethod
-    def find(cls, mr: np.ndarray, spacing: Sequence[float]) -> BodyRegion | None:
+    def find(cls, mr: np.ndarray | Tensor | StoredMR, spacing: Sequence[float]) -> BodyRegion | None:
         """Region of an MR ``(x, y, z)`` in [-1, 1], -1 being air, voxels in mm; None when nothing stands out."""
         steps = tuple(max(1, round(_GRID_MM / edge)) for edge in spacing)
-        coarse = mr[tuple(slice(None, None, step) for step in steps)] + 1.0
+        coarse = np.asarray(mr[tuple(slice(None, None, step) for step in steps)]) + 1.0
         inside = body_mask(coarse, [step * edge for step, edge in zip(steps, spacing, strict=True)])
         if not inside.any():
             return None

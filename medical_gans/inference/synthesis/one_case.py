@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.inference.cohort import CohortEvaluator, Progress, is_made_from, made_from, timed
 from medical_gans.inference.synthesis.body import body_outline
-from medical_gans.inference.synthesis.volume import SliceSynthesis
+from medical_gans.inference.synthesis.volume import SliceSynthesis, SyntheticCT
 from medical_gans.io import Case, Volume, aligned_to, read_mask, read_volume, save_volume
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.writing import whole_folder
+from medical_gans.networks.freed_memory import give_back_freed_memory
 from medical_gans.report import Manifest, Place, input_hashes, write_case_report
 from medical_gans.report.cases import CASES_FOLDER
 from medical_gans.report.manifest import sha256
@@ -273,24 +275,23 @@ class CaseSynthesis:
             warnings = [*mr.notes, *self._compare(mr)]
         with timed(seconds, "synthesis"):
             made = self.synthesis(mr, on_progress)
+        give_back_freed_memory()  # before checks and pictures need some
         seconds["network"] = made.network_seconds
         seconds["synthesis"] -= made.network_seconds
         tables: dict[str, Any] = {}
         pictures: dict[str, Any] = {}
         places: list[Place] = []
-        if self.quality is not None:
-            with timed(seconds, "checks"):
-                verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
-            tables, pictures = verdict.tables(), verdict.pictures()
-            warnings += verdict.warnings()
-            places = verdict.places() if self.viewer else []
         origin = Origin(RUN, self.sources(case), self._made_from(case, inputs))
-        with whole_folder(self.output_dir / case.name, origin) as folder:
-            with timed(seconds, "write"):
-                save_volume(folder / SYNTHETIC_CT, made.hounsfield, mr.affine)
-                if made.standard_deviation is not None:
-                    save_volume(folder / UNCERTAINTY, made.standard_deviation, mr.affine)
-                warnings += self.dicom.save(folder, made.hounsfield, mr)
+        with whole_folder(self.output_dir / case.name, origin) as folder, ThreadPoolExecutor(1) as beside:
+            writing = beside.submit(self._save, folder, made, mr)
+            if self.quality is not None:
+                with timed(seconds, "checks"):
+                    verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
+                tables, pictures = verdict.tables(), verdict.pictures()
+                warnings += verdict.warnings()
+                places = verdict.places() if self.viewer else []
+            with timed(seconds, "write"):  # what is left of it after the checks
+                warnings += writing.result()
             reference = _beside(mr, case.ct, read_volume, warnings)
             mask = _beside(mr, case.mask, read_mask, warnings)
             write_case_report(
@@ -313,6 +314,13 @@ class CaseSynthesis:
                 origin=origin,
             )
         return warnings
+
+    def _save(self, folder: Path, made: SyntheticCT, mr: Volume) -> list[str]:
+        """Write the volumes; return sentences on what one should know about them."""
+        save_volume(folder / SYNTHETIC_CT, made.hounsfield, mr.affine)
+        if made.standard_deviation is not None:
+            save_volume(folder / UNCERTAINTY, made.standard_deviation, mr.affine)
+        return self.dicom.save(folder, made.hounsfield, mr)
 
     def _structures(self, mr: Volume, hounsfield: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """What is outlined on the page: the body on the synthetic CT, and what was drawn on the MR."""

@@ -1,0 +1,106 @@
+"""T1 images with known lesions, made from a labelled FLAIR of some people and unlabelled T1 of others.
+
+    python benchmarks/lesion_transplant.py --source_dir shift/0_FLAIR.json --target_dir shift/1_T1.json \\
+        --output_dir made
+
+The lesions of three people of the source are carried to each T1 (`medical_gans.transforms.transplant`). Writes
+
+- ``made/<T1>/lesion.nii.gz``: what is darker than white matter where such lesions lie. ``made/found.json`` lists it
+  with the T1 as they are;
+- ``made/<T1>-<FLAIR>/T1.nii.gz``, ``lesion.nii.gz``, ``brainmask.nii.gz``: the T1 without that, and with the lesions
+  of each of the three painted. ``made/painted.json`` lists them.
+
+Both lists also hold the FLAIR images themselves, so that what is trained on them stays as good on FLAIR:
+
+    medical-gans brain_lesion train --dataset_dir made/found.json --channels "[FLAIR]"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from lesion_shift import read
+from scipy import ndimage
+
+from medical_gans.io import save_volume
+from medical_gans.io.sequence_cases import find_sequence_cases
+from medical_gans.transforms.transplant import carried, deformation, found, head, healed, painted, usual
+
+_EACH = 3  # people of the source for each T1
+_DARKNESS = (0.08, 0.35)  # that a lesion takes from white matter
+_OWN = 3  # times that each T1 with what was found on it stands in its list
+_REAL = 2  # times that each FLAIR stands in the list
+
+
+def main() -> None:
+    """Write the images, the labels and the list."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source_dir", type=Path, required=True, help="FLAIR with labels")
+    parser.add_argument("--target_dir", type=Path, required=True, help="T1 of others; labels are not opened")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--label", default="lesion_automatic")
+    parser.add_argument("--found_only", action="store_true", help="paint nothing, which takes a third of the time")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.output_dir.exists() and any(given.output_dir.iterdir()):
+        parser.error(f"{given.output_dir} is not empty, and what is in it could be replaced. Give a new folder.")
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    rng = np.random.default_rng(given.seed)
+    sources = find_sequence_cases(given.source_dir, ["FLAIR"], label=given.label, labels_required=True)
+    flairs = []
+    for case in sources:
+        image, brain, affine = read(case, "FLAIR")
+        label = np.asarray(nib.load(case.label).dataobj).reshape(image.shape) > 0
+        soft = ndimage.gaussian_filter(label.astype(np.float32), 0.5)
+        flairs.append((case.name, head(image, brain, affine, "FLAIR"), soft))
+    entries, owns = [], []
+    for number, case in enumerate(find_sequence_cases(given.target_dir, ["T1"], mask="brainmask")):
+        image, brain, affine = read(case, "T1")
+        t1 = head(image, brain, affine, "T1")
+        taken = [flairs[(number + step) % len(flairs)] for step in range(min(_EACH, len(flairs)))]
+        carry = []
+        for name, flair, soft in taken:
+            move = deformation(t1, flair)
+            carry.append((name, carried(soft, flair.affine, t1, move), carried(flair.image, flair.affine, t1, move)))
+        where = usual([lesion for _, lesion, _ in carry], affine)
+        own = given.output_dir / case.name / "lesion.nii.gz"
+        own.parent.mkdir(parents=True)
+        save_volume(own, found(t1, where).astype(np.uint8), affine)
+        owns += [
+            {"name": f"{case.name}-{copy}", "image": case.channels[0], "label": own, "mask": case.mask}
+            for copy in range(_OWN)
+        ]
+        print(f"{case.name}: {found(t1, where).sum() * abs(np.linalg.det(affine[:3, :3])) / 1000:.1f} ml", flush=True)
+        if given.found_only:
+            continue
+        base = healed(t1, where, rng)
+        for name, lesion, look in carry:
+            bright = np.median(look[lesion > 0.5]) if (lesion > 0.5).any() else 1.5
+            strength = (look - 1.05) / max(bright - 1.05, 0.1)
+            made, label = painted(t1, base, lesion, strength, rng.uniform(*_DARKNESS))
+            folder = given.output_dir / f"{case.name}-{name}"
+            folder.mkdir(parents=True, exist_ok=True)
+            written = {"image": ("T1", made * t1.white), "label": ("lesion", label), "mask": ("brainmask", brain)}
+            entry = {"name": folder.name}
+            for kind, (file, array) in written.items():
+                entry[kind] = folder / f"{file}.nii.gz"
+                save_volume(entry[kind], array if kind == "image" else array.astype(np.uint8), affine)
+            entries.append(entry)
+            print(f"{folder.name}: {label.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000:.1f} ml", flush=True)
+    flair = [
+        {"name": f"{case.name}-{copy}", "image": case.channels[0], "label": case.label}
+        for case in sources
+        for copy in range(_REAL)
+    ]
+    for name, listed in (("found", owns), ("painted", entries))[: 1 if given.found_only else 2]:
+        text = json.dumps({"training": listed + flair}, default=lambda path: str(Path(path).resolve()), indent=1)
+        (given.output_dir / f"{name}.json").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
