@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pydoc
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io.writing import whole_file
+
+logger = logging.getLogger(__name__)
 
 ALLOWED = ("medical_gans.", "monai.networks.", "torch.nn.")
 """Where the classes of a card may come from: weights are exchanged, and a card must not run anything else."""
@@ -153,9 +156,17 @@ def load_weights(network: nn.Module, path: Path) -> nn.Module:
     Raises:
         InputError: the file is missing, damaged, or does not fit the network.
     """
+    return _with_weights(network, _weights_in(path), path).eval()
+
+
+def _weights_in(path: Path) -> Mapping[str, Tensor]:
     weights = read_tensors(path)
     if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise InputError(f"{path} holds no network weights. Give a file such as models/mr_to_ct_head.pt or model.pt.")
+    return weights
+
+
+def _with_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> nn.Module:
     own = network.state_dict()
     odd = sorted(set(own) ^ set(weights)) or sorted(n for n in own if own[n].shape != weights[n].shape)
     if odd:
@@ -166,12 +177,25 @@ def load_weights(network: nn.Module, path: Path) -> nn.Module:
     network.load_state_dict(
         {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     )
-    return network.eval()
+    return network
 
 
 def initialised(network: nn.Module, weights: str | Path | None) -> nn.Module:
-    """The network, starting from a weights file where one is given; ready to be trained."""
-    return load_weights(network, Path(weights)).train() if weights else network
+    """The network, starting from a weights file where one is given; ready to be trained.
+
+    Whole layers that the file lacks, such as a branch that the network did not have before, start anew and are named.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds what the network has no place for.
+    """
+    if not weights:
+        return network
+    file = Path(weights)
+    found, own = _weights_in(file), network.state_dict()
+    known = {name.rpartition(".")[0] for name in found}
+    if new := [name for name in own if name.rpartition(".")[0] not in known]:
+        logger.info("%s lacks %d of %d tensors; these start anew: %s.", file, len(new), len(own), ", ".join(new))
+    return _with_weights(network, {name: own[name] for name in new} | dict(found), file).train()
 
 
 def read_tensors(path: Path) -> Any:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medical_gans.errors import InputError
-from medical_gans.networks import ResnetGenerator
+from medical_gans.networks import BoneGenerator, ResnetGenerator
 from medical_gans.training.checkpoints import load_checkpoint, random_states, restore_random_states, save_checkpoint
 from medical_gans.weights import initialised, load_weights, save_weights
 
@@ -99,3 +99,21 @@ def test_initial_weights_leave_the_network_ready_to_train(tmp_path):
     assert torch.equal(started.layers[0].weight, first.layers[0].weight)
     untouched = ResnetGenerator(width=4, blocks=1)
     assert initialised(untouched, None) is untouched
+
+
+def test_a_branch_that_the_initial_weights_lack_starts_anew_and_is_named(tmp_path, caplog):
+    first = BoneGenerator(widths=(4, 8), blocks=(1, 1))
+    save_weights(tmp_path / "w.pt", first)
+    with caplog.at_level("INFO"):
+        started = initialised(BoneGenerator(widths=(4, 8), blocks=(1, 1), brain_hounsfield=(7.0,)), tmp_path / "w.pt")
+    assert torch.equal(started.head.weight, first.head.weight) and started.training
+    assert "brain.1.weight" in caplog.text and "head" not in caplog.text
+
+
+def test_initial_weights_with_half_a_layer_or_one_too_many_are_refused(tmp_path):
+    network = BoneGenerator(widths=(4, 8), blocks=(1, 1))
+    half = {name: tensor for name, tensor in network.state_dict().items() if name != "stem.bias"}
+    for weights in (half, network.state_dict() | {"brain.1.weight": torch.zeros(1)}):
+        torch.save(weights, tmp_path / "w.pt")
+        with pytest.raises(InputError, match="do not fit the network"):
+            initialised(BoneGenerator(widths=(4, 8), blocks=(1, 1)), tmp_path / "w.pt")

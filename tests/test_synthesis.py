@@ -185,11 +185,29 @@ def test_several_weights_are_averaged_with_their_standard_deviation():
     assert (made.standard_deviation[0, 0] == 0).all()
 
 
-def test_planes_are_averaged_with_their_standard_deviation():
+def test_of_three_planes_the_median_counts_and_the_deviation_is_kept():
     mr, values = phantom(), [-500.0, 300.0, 1000.0]
     made = SliceSynthesis([BySize()], planes="axial, coronal, sagittal")(volume(mr))
-    assert (made.hounsfield[mr > 0] == round(np.mean(values))).all()
+    assert (made.hounsfield[mr > 0] == np.median(values)).all()
     assert (made.standard_deviation[mr > 0] == round(np.std(values, ddof=1))).all()
+
+
+def test_of_two_planes_the_mean_counts():
+    mr = phantom()
+    first, second = (SliceSynthesis([BySize()], planes=plane)(volume(mr)).hounsfield for plane in ("axial", "sagittal"))
+    both = SliceSynthesis([BySize()], planes="axial, sagittal")(volume(mr)).hounsfield
+    assert np.abs(both - (first.astype(float) + second) / 2)[mr > 0].max() <= 0.5
+
+
+def test_each_plane_is_averaged_over_weights_and_mirror_images_before_their_median():
+    mr, generators = volume(phantom()), [random_generator(), Ramp()]
+    planes = [
+        SliceSynthesis(generators, planes=plane, flips=True)(mr).hounsfield
+        for plane in ("axial", "coronal", "sagittal")
+    ]
+    made = SliceSynthesis(generators, planes="axial, coronal, sagittal", flips=True)(mr)
+    assert np.abs(made.hounsfield - np.median(planes, axis=0)).max() <= 1
+    assert made.estimates == 10  # a sagittal slice is its own mirror image
 
 
 def test_flips_average_with_the_left_right_mirror_image():

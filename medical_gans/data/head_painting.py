@@ -84,12 +84,14 @@ class PaintedHead:
         hounsfield: the truth.
         body: 1 in the head.
         deep: 1 inside the skull, some mm from it.
+        brain: shares of liquid, grey and white matter, ``(3, slice, row, column)``, by which HU inside the skull come.
     """
 
     signal: Tensor
     hounsfield: Tensor
     body: Tensor
     deep: Tensor
+    brain: Tensor
 
 
 def paint_head(
@@ -126,7 +128,8 @@ def paint_head(
     found |= {name: share * cavity for name, share in shares.items()}
     signal = painter(found, fields, rng)
     deep = (-0.5 * (depth + _RIM_MM)).clamp(0, 1) * cavity
-    return PaintedHead(signal, hounsfield * (1 - cavity) + inner * cavity, body, deep)
+    brain = cavity * torch.stack([shares[name] for name in ("liquid", "grey", "white")]).clamp(max=1)
+    return PaintedHead(signal, hounsfield * (1 - cavity) + inner * cavity, body, deep, brain)
 
 
 def whole_head(

@@ -49,7 +49,8 @@ class HeadViews(EpochViews):
             others in the body it is 1, outside 0.2.
 
     Yields:
-        ``mr``, ``ct`` ``(adjacent, *crop)`` in [-1, 1], and ``weight``.
+        ``mr``, ``ct`` ``(adjacent, *crop)`` in [-1, 1], ``weight``, and ``brain``, ``(3 * adjacent, *crop)``: shares of
+        liquid, of grey and of white matter in all slices.
 
     Raises:
         InputError: no head, or one without a brain.
@@ -122,6 +123,7 @@ class HeadViews(EpochViews):
             "mr": torch.where(shown, (signal * (2.0 / MR_CEILING) - 1.0).clamp(-1, 1), -1.0),
             "ct": torch.from_numpy(hounsfield_to_unit(torch.where(shown, hounsfield, AIR_HU).numpy())),
             "weight": torch.where(shown, weight, 0.0),
+            "brain": made.brain[(slice(None), *part)].flatten(0, 1),
         }
 
     def _frame(self, head: LoadedHead, rng: np.random.Generator) -> tuple[Window, RandomFields, Tensor]:

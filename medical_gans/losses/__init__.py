@@ -1,7 +1,7 @@
 """Losses as pure functions of tensors: adversarial objectives, gradient penalties, structure terms."""
 
 from medical_gans.losses.adversarial import AdversarialObjective, adversarial_objective, fooling_loss, judging_loss
-from medical_gans.losses.bone import bone_terms, nearest_shift, weighted_l1
+from medical_gans.losses.bone import bone_terms, nearest_shift, tissue_cross_entropy, weighted_l1
 from medical_gans.losses.f_divergence import F_DIVERGENCES, FDivergence
 from medical_gans.losses.penalties import (
     R1,
@@ -38,5 +38,6 @@ __all__ = [
     "r1_penalty",
     "r2_penalty",
     "structure_loss",
+    "tissue_cross_entropy",
     "weighted_l1",
 ]

@@ -56,6 +56,21 @@ def bone_terms(
     }
 
 
+def tissue_cross_entropy(logits: Tensor, shares: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of the classes of a voxel against what it holds of each, in which a voxel of brain counts double.
+
+    Args:
+        logits: of all that is no brain and of each tissue of it, ``(batch, channel * (1 + tissues), *spatial)``.
+        shares: of each tissue, ``(batch, channel * tissues, *spatial)``, in [0, 1]; what is missing to 1 is no brain.
+        weight: of each voxel, ``(batch, channel, *spatial)``; 0 where the truth is not trusted.
+    """
+    channels = weight.shape[1]
+    tissues = shares.unflatten(1, (-1, channels))
+    brain = tissues.sum(1, keepdim=True).clamp(max=1.0)
+    doubt = -(torch.cat([1.0 - brain, tissues], 1) * logits.unflatten(1, (-1, channels)).log_softmax(1)).sum(1)
+    return (doubt * weight.clamp(max=1.0) * (1.0 + brain[:, 0])).mean()
+
+
 def nearest_shift(made: Tensor, truth: Tensor, weight: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     """Truth and weight moved by the whole voxels, at most `reach` along each axis, that fit an image best.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medical_gans.losses import bone_terms, nearest_shift, weighted_l1
+from medical_gans.losses import bone_terms, nearest_shift, tissue_cross_entropy, weighted_l1
 from medical_gans.training.player import Method, Player
 
 _UNIT_PER_HU = 0.002  # of soft tissue
@@ -21,13 +21,15 @@ class PaintedTranslation(Method):
     """A generator that learns a CT which is known voxel by voxel.
 
     Weighted L1 of the result; for a generator with ``branches`` (`networks.BoneGenerator`) also the terms of
-    `losses.bone_terms`. A view of a registered pair has a ``tolerance``: its CT is first moved by up to so many voxels
-    to where the generator sees the anatomy (`losses.nearest_shift`).
+    `losses.bone_terms`, and where it has classes for the tissues of the brain and the views tell them (``brain``),
+    `losses.tissue_cross_entropy`. A view of a registered pair has a ``tolerance``: its CT is first moved by up to so
+    many voxels to where the generator sees the anatomy (`losses.nearest_shift`).
 
     Args:
         generator: a player whose network ``mr_to_ct`` takes and makes ``(batch, channel, *spatial)`` in [-1, 1].
         probability_weight: of the cross-entropy of bone.
         branch_weight: of the L1 of each branch.
+        tissue_weight: of the cross-entropy of the tissues of the brain.
         smooth: HU of soft tissue up to which the square of an error counts (`losses.weighted_l1`); 0 is L1.
         warm_up: updates over which the learning rate rises to that of the schedule.
     """
@@ -38,18 +40,20 @@ class PaintedTranslation(Method):
         *,
         probability_weight: float = 0.2,
         branch_weight: float = 0.5,
+        tissue_weight: float = 0.3,
         smooth: float = 0.0,
         warm_up: int = 300,
     ) -> None:
         super().__init__({"generator": generator}, shipped=("generator", "mr_to_ct"))
         self.probability_weight, self.branch_weight, self.warm_up = probability_weight, branch_weight, warm_up
-        self.smooth = smooth * _UNIT_PER_HU
+        self.tissue_weight, self.smooth = tissue_weight, smooth * _UNIT_PER_HU
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """Update the generator once.
 
         Args:
-            batch: ``mr``, ``ct`` and ``weight``, ``(batch, channel, *spatial)``; ``tolerance``, ``(batch,)`` voxels.
+            batch: ``mr``, ``ct`` and ``weight``, ``(batch, channel, *spatial)``; where there are any, ``tolerance``,
+                ``(batch,)`` voxels, and ``brain``, ``(batch, channel * tissues, *spatial)`` shares.
 
         Returns:
             Weighted terms by name.
@@ -64,7 +68,7 @@ class PaintedTranslation(Method):
             branches = network.branches(mr) if hasattr(network, "branches") else ()
             made = network(mr) if not branches else mr
         if branches:
-            logit, soft, bone = (branch.float() for branch in branches)
+            logit, soft, bone, tissues = (branch.float() for branch in branches)
             made = network.mixture(logit.sigmoid(), soft, bone)
         made = made.float()
         ct, weight = _moved(made.detach(), ct, weight, batch.get("tolerance"))
@@ -72,6 +76,9 @@ class PaintedTranslation(Method):
         if branches:
             parts = bone_terms(logit, soft, bone, ct, weight, BONE_UNIT, self.smooth)
             shares = {"bone_probability": self.probability_weight}
+            if tissues.shape[1] and "brain" in batch:
+                parts["tissue"] = tissue_cross_entropy(tissues, batch["brain"].to(generator.device), weight)
+                shares["tissue"] = self.tissue_weight
             terms |= {name: shares.get(name, self.branch_weight) * value for name, value in parts.items()}
         self._descend(generator, sum(terms.values(), start=torch.zeros((), device=generator.device)))
         self.images = {"mr": mr, "synthetic_ct": made.detach(), "ct": ct}

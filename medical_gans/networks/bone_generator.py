@@ -1,4 +1,4 @@
-"""Generator with a branch for bone: how likely a voxel is bone, and its HU in either case."""
+"""Generator with a branch for bone, and one for the brain: how likely a voxel is which tissue, and its HU there."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class BoneGenerator(nn.Module):
     probability is learnt as one (cross-entropy), each branch learns its HU where it holds, and the mixture is made in
     HU, inside the network. Lower resolutions give context of some hundred voxels. No norm, as in `ResnetGenerator`.
 
+    The few HU between liquid, grey and white matter vanish by the same median. With `brain_hounsfield` the tissues of
+    the brain are classes as well, learnt by cross-entropy: ``soft = (1 - sum q) other + sum q HU``.
+
     Args:
         spatial_dims: 2 or 3.
         in_channels: adjacent slices.
@@ -33,7 +36,12 @@ class BoneGenerator(nn.Module):
         threshold: logit that counts as even odds there; chosen on validation, as losses that favour bone overrate it.
         cortex_threshold: `threshold` where the branch of bone says 600 HU or more, on a straight line from 300 HU on;
             None takes the same everywhere. Losses overrate the rim of cortex and underrate spongy bone.
+        bone_gain: factor on HU of bone above 300, not in training. L1 gives the median of what bone may have there;
+            HU of bone are skewed, so that their mean, which a dose depends on, lies higher.
         curve: (HU, unit) corners of the encoding of HU.
+        brain_hounsfield: HU of each tissue of the brain that is a class, such as liquid, grey and white matter; none by
+            default.
+        brain_sharpness: factor on their logits, not in training: 1 gives the mean of HU, more the likeliest tissue.
 
     Shape:
         ``(batch, in_channels, *spatial)`` to ``(batch, out_channels, *spatial)`` in [-1, 1]; any size.
@@ -52,7 +60,10 @@ class BoneGenerator(nn.Module):
         sharpness: float = 1.0,
         threshold: float = 0.0,
         cortex_threshold: float | None = None,
+        bone_gain: float = 1.0,
         curve: Sequence[Sequence[float]] = HOUNSFIELD_CURVE,
+        brain_hounsfield: Sequence[float] = (),
+        brain_sharpness: float = 1.0,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
@@ -66,7 +77,7 @@ class BoneGenerator(nn.Module):
         self.unit_corners = [float(unit) for _, unit in curve]
         self.out_channels = out_channels
         self.sharpness, self.threshold = float(sharpness), float(threshold)
-        self.spongy_hu, self.cortex_hu = 300.0, 600.0
+        self.spongy_hu, self.cortex_hu, self.bone_gain = 300.0, 600.0, float(bone_gain)
         self.cortex_threshold = float(threshold if cortex_threshold is None else cortex_threshold)
         conv = Conv[Conv.CONV, spatial_dims]
         self.stem = conv(in_channels, widths[0], 5, padding=2)
@@ -86,19 +97,40 @@ class BoneGenerator(nn.Module):
             self.up.append(_blocks(conv, widths[level], max(1, blocks[level] - 1)))
             reach += 2 * max(1, blocks[level] - 1) * 2**level
         self.head = conv(widths[0], 3 * out_channels, 3, padding=1)
-        self.receptive_radius = reach + 1 + self.stride
+        self.brain_hounsfield = [float(hu) for hu in brain_hounsfield]
+        self.brain_sharpness = float(brain_sharpness)
+        self.brain = _brain_branch(conv, widths[0], len(self.brain_hounsfield), out_channels)
+        self.receptive_radius = reach + 1 + self.stride + (2 if self.brain_hounsfield else 0)
         _initialise(self, out_channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Translate ``(batch, in_channels, *spatial)`` to ``(batch, out_channels, *spatial)`` in [-1, 1]."""
-        logit, soft, bone = self.branches(image)
+        logit, soft, bone, tissues = self._heads(image)
+        if len(self.brain_hounsfield) > 0:
+            soft = self._with_brain(soft, self.brain_sharpness * tissues)
         bone_hounsfield = _along_curve(self.unit_corners, self.hounsfield_corners, bone)
         dense = (bone_hounsfield - self.spongy_hu) / (self.cortex_hu - self.spongy_hu)
         threshold = self.threshold + (self.cortex_threshold - self.threshold) * dense.clamp(0.0, 1.0)
+        if self.bone_gain != 1.0:
+            bone_hounsfield = bone_hounsfield + (self.bone_gain - 1.0) * (bone_hounsfield - self.spongy_hu).clamp_min(
+                0.0
+            )
+            bone = _along_curve(self.hounsfield_corners, self.unit_corners, bone_hounsfield)
         return self.mixture((self.sharpness * (logit - threshold)).sigmoid(), soft, bone)
 
-    def branches(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logit of bone, and soft tissue and bone in unit space, each ``(batch, out_channels, *spatial)``."""
+    def branches(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logit of bone, soft tissue and bone in unit space, and logits of the brain.
+
+        The first three are ``(batch, out_channels, *spatial)``. The last, ``(batch, out_channels * (1 + tissues),
+        *spatial)``, holds all that is no brain, then each tissue; without `brain_hounsfield` it has no channel.
+        """
+        logit, soft, bone, tissues = self._heads(image)
+        if len(self.brain_hounsfield) > 0:
+            soft = self._with_brain(soft, tissues)
+        return logit, soft, bone, tissues
+
+    def _heads(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `branches`, with soft tissue before the brain is mixed in."""
         sizes = list(image.shape)
         beyond: list[int] = []
         for axis in range(len(sizes) - 1, 1, -1):
@@ -118,10 +150,20 @@ class BoneGenerator(nn.Module):
             features = functional.interpolate(leave(features), scale_factor=2.0, mode="nearest") + skips[level]
             features = blocks(features)
         made = self.head(functional.relu(features))
+        tissues = self.brain(features) if len(self.brain_hounsfield) > 0 else made[:, :0]
         for axis in range(2, len(sizes)):
             made = made.narrow(axis, 0, sizes[axis])
+            tissues = tissues.narrow(axis, 0, sizes[axis])
         logit, soft, bone = made.float().chunk(3, 1)
-        return logit, soft.tanh(), bone.tanh()
+        return logit, soft.tanh(), bone.tanh(), tissues.float()
+
+    def _with_brain(self, soft: Tensor, tissues: Tensor) -> Tensor:
+        """``(1 - sum q) soft + sum q HU``, mixed in HU, in unit space."""
+        shares = tissues.unflatten(1, [-1, self.out_channels]).softmax(1)
+        hounsfield = _along_curve(self.unit_corners, self.hounsfield_corners, soft) * shares[:, 0]
+        for number, value in enumerate(self.brain_hounsfield):
+            hounsfield = hounsfield + value * shares[:, 1 + number]
+        return _along_curve(self.hounsfield_corners, self.unit_corners, hounsfield)
 
     def mixture(self, probability: Tensor, soft: Tensor, bone: Tensor) -> Tensor:
         """``(1 - p) soft + p bone``, mixed in HU, in unit space."""
@@ -144,6 +186,15 @@ class PreActivationBlock(nn.Module):
 
 def _blocks(conv: type[nn.Module], width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*[PreActivationBlock(conv, width) for _ in range(count)])
+
+
+def _brain_branch(conv: type[nn.Module], width: int, tissues: int, slices: int) -> nn.Sequential:
+    """Features to the logits of all that is no brain and of each tissue; empty where there is none."""
+    if tissues == 0:
+        return nn.Sequential()
+    first = conv(width, width, 3, padding=1)  # type: ignore[call-arg]
+    last = conv(width, (1 + tissues) * slices, 3, padding=1)  # type: ignore[call-arg]
+    return nn.Sequential(nn.ReLU(), first, nn.ReLU(), last)
 
 
 def _along_curve(places: list[float], heights: list[float], values: Tensor) -> Tensor:
@@ -171,3 +222,5 @@ def _initialise(generator: nn.Module, out_channels: int) -> None:
         head.weight.mul_(0.1)  # type: ignore[operator, union-attr]
         head.bias[:out_channels] = -2.0  # type: ignore[index, operator]
         head.bias[2 * out_channels :] = 0.55  # type: ignore[index, operator]
+        for layer in list(generator.get_submodule("brain").children())[-1:]:
+            layer.weight.mul_(0.1)  # type: ignore[operator, union-attr]

@@ -78,10 +78,10 @@ def prepared(folder):
     return with_brains(prepare_head("one", folder / "ct.nii.gz", folder), [folder / "brain.nii.gz"], folder)
 
 
-def views(prepared, tissues=None, **options) -> HeadViews:
+def views(prepared, tissues=None, grain=2.0, **options) -> HeadViews:
     painter = Painter(signals={name: (value, value) for name, value in SIGNALS.items()}, **PLAIN)
     tissues = tissues or CtTissues(cortex_change=0.0, red_marrow=(0.0, 0.0))
-    contents = BrainContents(enhanced=0.0, unknown=0.0, rim=(0.0, 0.0))
+    contents = BrainContents(enhanced=0.0, unknown=0.0, rim=(0.0, 0.0), grain=grain)
     return HeadViews([prepared], painter, tissues, contents, crop_size=[96, 96], views_per_epoch=8, **options)
 
 
@@ -147,6 +147,17 @@ def test_the_truth_lies_on_the_painted_voxels(prepared):
         if brain.sum() > 50:
             assert signal[brain].mean() > 0.5
         assert torch.equal(data[index]["mr"], view["mr"]), "a view is a function of its index"
+
+
+def test_the_shares_of_the_brain_lie_where_the_truth_has_its_hounsfield(prepared):
+    view = views(prepared, grain=0.0)[1]
+    hounsfield = unit_to_hounsfield(view["ct"])[0]
+    liquid, grey, white = view["brain"]
+    whole = view["brain"].sum(0) > 0.999
+    assert whole.sum() > 500
+    expected = 7 * liquid + 39 * grey + 25 * white
+    assert torch.allclose(hounsfield[whole], expected[whole], atol=0.6)
+    assert view["brain"][:, hounsfield > 300].sum() < 0.2 * (hounsfield > 300).sum()
 
 
 def test_a_thinner_skull_is_thinner_in_the_truth(prepared):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medical_gans.losses import bone_terms, nearest_shift, weighted_l1
+from medical_gans.losses import bone_terms, nearest_shift, tissue_cross_entropy, weighted_l1
 
 
 def test_weighted_l1_is_the_mean_of_weighted_distances():
@@ -68,3 +68,21 @@ def test_the_best_guess_of_a_smooth_loss_is_the_mean():
         (gradient,) = torch.autograd.grad(loss, guess)
         guess = (guess - 0.05 * gradient).detach().requires_grad_()
     assert float(guess) == pytest.approx(-0.01 / 3, abs=1e-3)
+
+
+def test_tissues_are_learnt_by_the_cross_entropy_of_their_shares():
+    rng = np.random.default_rng(0)
+    logits, weight = rng.normal(size=(2, 4, 5)), np.array([0.0, 0.2, 1.0, 1.0, 4.0])
+    shares = rng.dirichlet([1.0, 1.0, 1.0, 1.0], (2, 5)).transpose(0, 2, 1)[:, 1:]
+    whole = np.concatenate([1 - shares.sum(1, keepdims=True), shares], 1)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = -(whole * np.log(chances)).sum(1) * weight.clip(max=1) * (1 + shares.sum(1))
+    tensors = (torch.from_numpy(a)[..., None] for a in (logits, shares, np.broadcast_to(weight, (2, 1, 5)).copy()))
+    assert float(tissue_cross_entropy(*tensors)) == pytest.approx(expected.mean(), rel=1e-6)
+
+
+def test_tissues_of_several_slices_do_not_mix():
+    logits = torch.zeros(1, 4, 1, 1)
+    logits[0, 2:, 0, 0] = torch.tensor([9.0, -9.0])  # the tissue, first slice and second
+    shares = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+    assert float(tissue_cross_entropy(logits, shares, torch.ones(1, 2, 1, 1))) < 1e-3

@@ -38,8 +38,8 @@ def test_sharpness_and_threshold_change_the_mixture_and_not_the_branches():
     sharp.load_state_dict(plain.state_dict())
     image = torch.randn(1, 1, 16, 16)
     with torch.no_grad():
-        logit, soft, bone = plain.branches(image)
-        assert all(torch.equal(a, b) for a, b in zip((logit, soft, bone), sharp.branches(image), strict=True))
+        logit, soft, bone, _ = plain.branches(image)
+        assert all(torch.equal(a, b) for a, b in zip((logit, soft, bone), sharp.branches(image)[:3], strict=True))
         expected = torch.where(logit > -2.0, bone, soft)
         clear = (logit + 2.0).abs() > 0.3
         assert torch.allclose(sharp(image)[clear], expected[clear], atol=1e-3)
@@ -55,14 +55,79 @@ def test_cortex_has_a_threshold_of_its_own_and_spongy_bone_keeps_its_own():
         with torch.no_grad():
             network.head.weight[2] = 0.0
             network.head.bias[2] = float(np.arctanh(hounsfield_to_unit(np.float32(bone_hu))))
-            logit, soft, bone = network.branches(image)
+            logit, soft, bone, _ = network.branches(image)
             expected = network.mixture((logit - threshold).sigmoid(), soft, bone)
             assert torch.allclose(network(image), expected, atol=1e-4), bone_hu
 
 
-def test_a_voxel_sees_no_farther_than_the_receptive_radius():
+def test_a_gain_raises_bone_above_300_and_nothing_else():
     torch.manual_seed(0)
-    generator = BoneGenerator(2, 1, 1, widths=(4, 4, 4), blocks=(1, 1, 2)).double()
+    plain = BoneGenerator(widths=(4, 8), blocks=(1, 1), sharpness=50.0)
+    gained = BoneGenerator(widths=(4, 8), blocks=(1, 1), sharpness=50.0, bone_gain=1.25)
+    for bone_hu, expected in ((200.0, 200.0), (300.0, 300.0), (700.0, 800.0), (2300.0, 2400.0)):
+        for network in (plain, gained):
+            network.load_state_dict(plain.state_dict())
+            with torch.no_grad():
+                network.head.weight.zero_()
+                network.head.bias[:] = torch.tensor(
+                    [9.0, 0.0, float(np.arctanh(hounsfield_to_unit(np.float32(bone_hu))))]
+                )
+        image = torch.zeros(1, 1, 8, 8)
+        assert float(unit_to_hounsfield(gained(image)).mean()) == pytest.approx(expected, abs=1.0)
+        assert float(unit_to_hounsfield(plain(image)).mean()) == pytest.approx(bone_hu, abs=1.0)
+
+
+def test_tissues_of_the_brain_are_classes_mixed_in_hounsfield():
+    torch.manual_seed(0)
+    network = BoneGenerator(2, 2, 2, widths=(4, 8), blocks=(1, 1), brain_hounsfield=(7.0, 39.0, 25.0))
+    plain = BoneGenerator(2, 2, 2, widths=(4, 8), blocks=(1, 1))
+    plain.load_state_dict({n: t for n, t in network.state_dict().items() if not n.startswith("brain.")})
+    image = torch.randn(1, 2, 16, 12)
+    with torch.no_grad():
+        network.brain[-1].weight.normal_()
+        _, soft, _, logits = network.branches(image)
+        _, other, _, none = plain.branches(image)
+    assert logits.shape == (1, 8, 16, 12) and none.shape[1] == 0
+    shares = np.exp(logits.numpy().reshape(4, 2, 16, 12).astype(np.float64))
+    shares /= shares.sum(0)
+    expected = shares[0] * unit_to_hounsfield(other[0]).numpy() + shares[1] * 7 + shares[2] * 39 + shares[3] * 25
+    np.testing.assert_allclose(unit_to_hounsfield(soft[0]).numpy(), expected, atol=0.05)
+
+
+def test_sharp_tissues_are_the_likeliest_ones_and_change_no_branch():
+    torch.manual_seed(0)
+    plain = BoneGenerator(widths=(4, 8), blocks=(1, 1), brain_hounsfield=(7.0, 39.0))
+    with torch.no_grad():
+        plain.brain[-1].weight.normal_()
+        plain.head.bias[0] = -99.0  # no bone
+        plain.brain[-1].bias[0] = -999.0  # all is brain
+    sharp = BoneGenerator(widths=(4, 8), blocks=(1, 1), brain_hounsfield=(7.0, 39.0), brain_sharpness=1000.0)
+    sharp.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 1, 16, 16)
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(plain.branches(image), sharp.branches(image), strict=True))
+        likeliest, made = sharp.branches(image)[3].argmax(1), unit_to_hounsfield(sharp(image))[:, 0]
+    for tissue, hounsfield in ((1, 7.0), (2, 39.0)):
+        found = made[likeliest == tissue]
+        assert len(found) > 9 and ((found - hounsfield).abs() < 0.5).float().mean() > 0.95
+
+
+def test_a_network_without_tissues_keeps_the_weights_that_it_had():
+    names = set(BoneGenerator(widths=(4, 8), blocks=(1, 1)).state_dict())
+    assert not any(name.startswith("brain.") for name in names)
+
+
+def test_the_brain_survives_torchscript():
+    torch.manual_seed(0)
+    network = BoneGenerator(widths=(4, 8), blocks=(1, 1), brain_hounsfield=(7.0, 39.0)).eval()
+    image = torch.randn(1, 1, 9, 12)
+    torch.testing.assert_close(torch.jit.script(network)(image), network(image))
+
+
+@pytest.mark.parametrize("brain", [(), (7.0, 39.0)])
+def test_a_voxel_sees_no_farther_than_the_receptive_radius(brain):
+    torch.manual_seed(0)
+    generator = BoneGenerator(2, 1, 1, widths=(4, 4, 4), blocks=(1, 1, 2), brain_hounsfield=brain).double()
     radius = generator.receptive_radius
     size = 2 * radius + 41
     image = torch.randn(1, 1, size, 8, dtype=torch.float64)

@@ -253,7 +253,7 @@ def training_card(
         cases: the training set.
         anatomy: site in plain words, such as ``head``.
         spacing: voxel size of training in mm.
-        plane: of the slices; several, with commas between them, are averaged at inference.
+        plane: of the slices; several, with commas between them, are put together at inference.
         adjacent: slices stacked as channels.
         network_def: the network as it is configured.
 

@@ -44,7 +44,7 @@ class SyntheticCT:
         hounsfield: int16 HU in [-1024, 3071], ``(i, j, k)`` as the MR is stored.
         standard_deviation: of the estimates, int16 HU; None where there is one estimate or it was not wanted.
         affine: ``(4, 4)``, voxel index to RAS+ mm, that of the MR.
-        estimates: averaged per voxel.
+        estimates: that were put together in each voxel.
         network_seconds: spent in the generators.
     """
 
@@ -56,16 +56,17 @@ class SyntheticCT:
 
 
 class SliceSynthesis:
-    """Applies generators to every slice of an MR and averages what they make, in HU.
+    """Applies generators to every slice of an MR and puts together what they make, in HU.
 
-    Slices are brought to the spacing of training, cropped to the body, translated, brought back, and streamed into an
-    int16 volume. Generators in three dimensions get the whole body at once, or seamless blocks of it.
+    Slices are brought to the spacing of training, cropped to the body, translated and brought back. Generators and
+    mirror images of one plane are averaged and streamed into an int16 volume; of three planes the median counts in each
+    voxel. Generators in three dimensions get the whole body at once, or seamless blocks of it.
 
     Args:
-        generators: with one set of weights each; all are averaged. They are copied.
+        generators: with one set of weights each; they are averaged, and copied.
         spacing: voxel size that they were trained at, in mm along the canonical axes left-right, back-front
             and foot-head; None keeps an axis. Across the slices it is the distance of `adjacent` ones.
-        planes: of ``axial``, ``coronal`` and ``sagittal``; all are averaged. 3D generators have none.
+        planes: of ``axial``, ``coronal`` and ``sagittal``: median of three, mean of two. 3D generators have none.
         flips: average each estimate with that of the left-right mirror image.
         adjacent: slices stacked as channels (2.5D), odd; None takes what the generators do.
         uncertainty: keep the standard deviation where there are several estimates.
@@ -242,27 +243,38 @@ class _Translation:
         self.total = sum(n * view.depth(body.box) for n, view in zip(per_view, self.views, strict=True))
 
     def write(self, hounsfield: np.ndarray, spread: np.ndarray | None) -> None:
-        """Fill canonical arrays with the mean of all estimates and, where given, their standard deviation.
+        """Fill canonical arrays with what the estimates agree on and, where given, their standard deviation.
 
-        Estimates of one plane are averaged slice by slice, of several in a float32 volume of the body.
+        Estimates of one plane are averaged slice by slice. Of three planes the median counts, voxel by voxel, so that
+        bone or air which one of them invents is left out.
         """
         if len(self.views) == 1:
             for part in self._parts(self.views[0]):
                 moments = Moments(_shape(part), spread is not None)
                 for estimate in self._estimates(self.views[0], part):
                     moments.add(..., estimate, moments.count + 1)
-                self._write_part(moments, ..., part, hounsfield, spread)
+                deviation = None if spread is None else moments.standard_deviation(...)
+                self._write_part(moments.mean, deviation, part, hounsfield, spread)
             return
-        moments = Moments(_shape(self.body.box), spread is not None)
-        for view in self.views:
-            before = moments.count
+        shape = _shape(self.body.box)
+        planes = [np.empty(shape, dtype=np.int16) for _ in self.views]
+        spreads = None if spread is None else Moments(shape, True)
+        number = 0
+        for view, plane in zip(self.views, planes, strict=True):
             for part in self._parts(view):
-                for number, estimate in enumerate(self._estimates(view, part), before + 1):
-                    moments.add(self._in_box(part), estimate, number)
+                moments = Moments(_shape(part), False)
+                for estimate in self._estimates(view, part):
+                    moments.add(..., estimate.copy(), moments.count + 1)
+                    if spreads is not None:
+                        spreads.add(self._in_box(part), estimate, number + moments.count)
+                plane[self._in_box(part)] = np.rint(moments.mean)
+            number += moments.count
         *across, whole = self.body.box
         for slice_number in range(whole.start, whole.stop):
             part = (*across, slice(slice_number, slice_number + 1))
-            self._write_part(moments, self._in_box(part), part, hounsfield, spread)
+            inside = self._in_box(part)
+            deviation = None if spreads is None else spreads.standard_deviation(inside)
+            self._write_part(_agreed([plane[inside] for plane in planes]), deviation, part, hounsfield, spread)
 
     def _estimates(self, view: NetworkView, part: Part) -> Iterator[np.ndarray]:
         """HU ``(x, y, z)`` in float32 of a part of the MR, by each generator and mirror image."""
@@ -278,17 +290,17 @@ class _Translation:
 
     def _write_part(
         self,
-        moments: Moments,
-        at: Part | EllipsisType,
+        made: np.ndarray,
+        deviation: np.ndarray | None,
         part: Part,
         hounsfield: np.ndarray,
         spread: np.ndarray | None,
     ) -> None:
         inside = self.body.at(part)
-        mean = np.rint(moments.mean[at]).clip(AIR_HU, HIGHEST_HU)
-        hounsfield[part] = np.where(inside, mean, AIR_HU)
+        hounsfield[part] = np.where(inside, np.rint(made).clip(AIR_HU, HIGHEST_HU), AIR_HU)
         if spread is not None:
-            spread[part] = np.where(inside, np.rint(moments.standard_deviation(at)), 0)
+            assert deviation is not None
+            spread[part] = np.where(inside, np.rint(deviation), 0)
 
     def _parts(self, view: NetworkView) -> Iterator[Part]:
         batch = self.synthesis.slice_batch or self.generators.batch(view.voxels(self.body.box))
@@ -309,6 +321,17 @@ class _Translation:
 
 def _shape(part: Part) -> list[int]:
     return [p.stop - p.start for p in part]
+
+
+def _agreed(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """Median of three planes, voxel by voxel; mean of two."""
+    agreed: np.ndarray
+    if len(planes) < 3:
+        agreed = np.asarray(np.mean(np.stack(planes), axis=0, dtype=np.float32))
+        return agreed
+    first, second, third = planes
+    agreed = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
+    return agreed
 
 
 def translation_preprocessing(
