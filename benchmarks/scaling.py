@@ -1,7 +1,7 @@
 """How inference grows: with the volume, with processes, and against MONAI's own inferer.
 
 1. Volumes of 1, 2, 4 and 8 times the slices, each in a process of its own: time should be linear, memory flat but for
-   the volumes themselves, which are two bytes a voxel read and two written, and four normalised.
+   the volumes themselves, which are two bytes a voxel read and two written.
 2. A cohort by one process and by two (``torchrun``), start-up included.
 3. The same network and volume through MONAI's `SliceInferer` (windows of 256 x 256, a quarter overlap, Gaussian
    weights, four at once), from normalised array to HU, in turn; the median of the ratios.
@@ -130,7 +130,7 @@ def main() -> None:
         for times, found in growth(shape):
             first = first or found
             share = found["seconds"] / first["seconds"] / times
-            beside = found["added_mib"] - 8 * found["voxels_mib"]
+            beside = found["added_mib"] - 4 * found["voxels_mib"]
             print(f"{times} x: time per slice {share:.2f}, memory beside the volumes {beside:.0f} MiB", flush=True)
     if "monai" not in given.skip:
         ratio, spread = against_monai(shape, given.rounds)

@@ -495,6 +495,7 @@ def test_a_command_on_anything(workflow, things, words, out):
         root, data = Path(name), Path(name, "data")
         data.mkdir()
         for seed, (around, own, thing) in enumerate(things):
+            own = "T1c" if workflow == "brain_lesion" and seed == 0 else own  # else next to nothing would be segmented
             folder = data.joinpath(*around)
             with contextlib.suppress(FileExistsError, NotADirectoryError):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -517,6 +518,8 @@ def test_a_command_on_anything(workflow, things, words, out):
         manifest = root / out / "manifest.json"
         if code == 0:
             assert "done" in manifest.read_text() or "warning" in manifest.read_text()
-        for made in (root / out).rglob("synthetic_ct.nii.gz"):
-            image = nib.load(made)
-            assert image.shape == head().shape and np.asarray(image.dataobj).dtype == np.int16
+        for place in set(tree(root)) - {f"data/{place}" for place in before}:
+            if place.endswith(".nii.gz"):
+                image = nib.load(root / place)
+                assert image.shape == head().shape
+                assert np.asarray(image.dataobj).dtype == (np.int16 if "synthetic_ct" in place else np.uint8), place

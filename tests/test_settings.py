@@ -121,18 +121,18 @@ def test_the_module_door_ends_with_one_sentence(config):
 @pytest.mark.parametrize(
     ("stage", "setting", "value", "words"),
     [
-        ("mr_to_ct_inference", "spacing", 2.5, "spacing is 2.5; give three lengths in mm above 0"),
+        ("mr_to_ct_inference", "spacing", 2.5, "spacing is 2.5; give three positive numbers in mm"),
         ("mr_to_ct_inference", "planes", True, "planes is True; give axial, coronal, sagittal, or a list"),
         ("mr_to_ct_inference", "slice_batch", "banana", "slice_batch is 'banana'; give a whole number"),
         ("mr_to_ct_inference", "tile", [1, 2], "tile is [1, 2]; give a whole number"),
         ("mr_to_ct_inference", "weights", None, "weights is null; give a path"),
         ("brain_lesion_inference", "channels", [1, 2], "channels is [1, 2]; give a list of names"),
         ("brain_lesion_inference", "missing", [0], "missing is [0]; give a list of names"),
-        ("brain_lesion_inference", "spacing", [0, 0, 0], "spacing is [0, 0, 0]; give three lengths in mm above 0"),
+        ("brain_lesion_inference", "spacing", [0, 0, 0], "spacing is [0, 0, 0]; give three positive numbers in mm"),
         ("brain_lesion_inference", "weights", "", "weights is ''; give a path"),
         ("brain_lesion_evaluate", "weights", {}, "weights is {}; give a path, a list of paths, or methods by name"),
         ("mr_to_ct_evaluate", "weights", {"a": "a.pt"}, "weights is {'a': 'a.pt'}; give a path"),
-        ("brain_lesion_train", "spacing", [1, 2], "spacing is [1, 2]; give three lengths in mm above 0"),
+        ("brain_lesion_train", "spacing", [1, 2], "spacing is [1, 2]; give three positive numbers in mm"),
         ("lung_nodule_train", "spacing", [1, 2], "spacing is [1, 2]; give a number"),
         ("lung_nodule_inference", "truncation", [2], "truncation is [2]; give a number"),
     ],
@@ -142,6 +142,8 @@ def test_a_setting_of_another_kind_is_named_with_what_it_must_be(stage, setting,
     (said,) = wrong_kinds({**shipped, setting: value}, shipped)
     assert said.startswith(words)
     assert not list(wrong_kinds({**shipped, "spacing": "$[1, 1, 1]", "weights": Path("a.pt")}, shipped))
+    nodules = config_files.read_config(config_files.configs_dir() / "lung_nodule_evaluate.yaml")
+    assert not list(wrong_kinds({**nodules, "weights": {"benign": "a.pt", "malignant": "b.pt"}}, nodules))
 
 
 def test_methods_by_name_are_weights_of_an_evaluation_of_lesions():
@@ -155,7 +157,7 @@ def test_a_setting_of_another_kind_is_refused_in_one_sentence(tmp_path, capsys):
     given = ["mr_to_ct", "inference", "--dataset_dir", str(tmp_path / "d"), "--output_dir", str(tmp_path / "out")]
     assert cli.main([*given, "--spacing", "2.5"]) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("medical-gans: error:")]
-    assert "spacing is 2.5; give three lengths in mm above 0" in said and not (tmp_path / "out").exists()
+    assert "spacing is 2.5; give three positive numbers in mm" in said and not (tmp_path / "out").exists()
 
 
 def test_what_we_ship_is_of_the_kinds_that_the_names_of_settings_tell():

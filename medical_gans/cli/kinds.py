@@ -46,7 +46,7 @@ TEXTS = Kind(_list_of(lambda one: isinstance(one, str)), "give a list of names, 
 PLANES = Kind(lambda value: isinstance(value, str) or TEXTS.holds(value), "give axial, coronal, sagittal, or a list")
 SPACING = Kind(
     lambda value: _list_of(lambda edge: edge is None or (_is_number(edge) and edge > 0))(value) and len(value) == 3,
-    "give three lengths in mm above 0, such as [1, 1, 2]; null for one that an image keeps",
+    "give three positive numbers in mm, such as [1, 1, 2]; null for one that an image keeps",
 )
 
 BY_NAME = {
@@ -75,7 +75,7 @@ def wrong_kinds(config: Mapping[str, Any], shipped: Mapping[str, Any]) -> Iterat
         standard, value = shipped[name], _plain(config.get(name))
         if value == standard or (isinstance(value, str) and value.startswith(_EXPRESSIONS)):
             continue
-        compares = name == "weights" and "exclude" in shipped  # methods, on cases of which some may be left out
+        compares = name == "weights" and "compare" in shipped  # methods by name, or generators by class
         kind = METHODS if compares else _kind(name, standard)
         if name in _NEEDED if value is None else not kind.holds(value):
             yield f"{name} is {'null' if value is None else repr(value)}; {kind.words}"

@@ -286,9 +286,7 @@ def volume_of_several(shape: tuple[int, ...], source: Path, select: str | None) 
     Raises:
         InputError: several volumes and none of them selected, one that is not called what was selected, or none at all.
     """
-    lengths = tuple(shape)
-    while len(lengths) > 3 and lengths[-1] == 1:
-        lengths = lengths[:-1]
+    lengths = (*shape[:3], *(length for length in shape[3:] if length != 1))
     if len(lengths) != 4:
         found = check_shape(lengths, source)
         _check_is_selected(source, select)

@@ -107,7 +107,7 @@ def test_a_metaimage_without_its_data_file_is_refused(tmp_path, array):
         ((20, 21, 1), "20 x 21 x 1 voxels; .*not one slice"),
         ((1, 20, 21), "at least 2 along each axis"),
         ((20, 21, 5, 2), r"is 4D \(20 x 21 x 5 x 2\)"),
-        ((20, 21, 5, 1, 3), "is 5D"),
+        ((20, 21, 5, 2, 3), "is 5D"),
     ],
 )
 def test_what_is_not_one_volume_is_refused(tmp_path, shape, words):

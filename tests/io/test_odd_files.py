@@ -72,6 +72,17 @@ def test_folders_called_like_images_are_the_image_in_them(tmp_path):
     assert np.array_equal(read_volume(first.mr).array, ARRAY)
 
 
+def test_several_volumes_along_a_later_axis_are_selected(tmp_path):
+    several = np.stack([ARRAY, ARRAY + 1000, ARRAY + 2000], axis=-1)
+    nib.save(nib.Nifti1Image(several[:, :, :, None], AFFINE), tmp_path / "mr.nii")
+    assert np.array_equal(read_volume(tmp_path / "mr.nii", select="volume 2").array, ARRAY + 1000)
+    with pytest.raises(InputError, match="3 volumes; one 3D volume is needed"):
+        read_volume(tmp_path / "mr.nii")
+    nib.save(nib.Nifti1Image(np.stack([several, several], axis=-1), AFFINE), tmp_path / "mr.nii")
+    with pytest.raises(InputError, match=r"is 5D .* a 3D volume is needed"):
+        read_volume(tmp_path / "mr.nii", select="volume 2")
+
+
 def nrrd(path: Path, fields: str, content: bytes) -> Path:
     header = (
         f"NRRD0004\ntype: short\nspace: left-posterior-superior\nendian: little\nspace origin: (0,0,0)\n{fields}\n\n"
