@@ -29,8 +29,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parent))
 from training_step import PlainBlock, _plain_norm, plain_generator
 
 from medical_gans.io import Volume, read_volume, save_volume

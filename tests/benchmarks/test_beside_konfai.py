@@ -13,7 +13,9 @@ from medical_gans.transforms import unit_to_hounsfield
 PATH = Path(__file__).parents[2] / "benchmarks" / "beside_konfai.py"
 SPEC = importlib.util.spec_from_file_location("beside_konfai", PATH)
 benchmark = importlib.util.module_from_spec(SPEC)
+sys.path.insert(0, str(PATH.parent))  # as when it is run as a script
 SPEC.loader.exec_module(benchmark)
+sys.path.remove(str(PATH.parent))
 
 
 def test_the_network_of_konfai_is_ours_seen_from_the_other_axis(tmp_path):
