@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import tomllib
@@ -99,6 +98,6 @@ def _plain(text: str) -> str:
 def _number(text: str) -> Any:
     plain = _plain(text)
     try:
-        return ast.literal_eval(plain)
-    except (ValueError, SyntaxError):
+        return int(plain) if plain.isdigit() else float(plain)
+    except ValueError:
         return plain
