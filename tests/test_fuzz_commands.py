@@ -261,7 +261,7 @@ LAYOUT = {"encoding": st.sampled_from(["utf-8", "utf-8-sig", "ascii"]), "indent"
 def same_file(path: Path | None, folder: Path, written: str | None) -> bool:
     if path is None or written is None:
         return path is None and written is None
-    return os.path.samefile(path, folder / written.replace("{root}", str(folder)))
+    return os.path.samefile(path, folder / os.path.expanduser(written.replace("{root}", str(folder))))
 
 
 @given(
