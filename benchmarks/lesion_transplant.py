@@ -70,12 +70,13 @@ def main() -> None:
         where = usual([lesion for _, lesion, _ in carry], affine)
         own = given.output_dir / case.name / "lesion.nii.gz"
         own.parent.mkdir(parents=True)
-        save_volume(own, found(t1, where).astype(np.uint8), affine)
+        label = found(t1, where)
+        save_volume(own, label.astype(np.uint8), affine)
         owns += [
             {"name": f"{case.name}-{copy}", "image": case.channels[0], "label": own, "mask": case.mask}
             for copy in range(_OWN)
         ]
-        print(f"{case.name}: {found(t1, where).sum() * abs(np.linalg.det(affine[:3, :3])) / 1000:.1f} ml", flush=True)
+        print(f"{case.name}: {label.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000:.1f} ml", flush=True)
         if given.found_only:
             continue
         base = healed(t1, where, rng)

@@ -131,7 +131,7 @@ def dark(t1: Head, where: np.ndarray) -> np.ndarray:
         t1: as `head` gives it.
         where: lesions are usual.
     """
-    return where & ~((t1.solid < 0.5) | _beside_liquid(t1)) & (t1.image < _LESION_LIKE)
+    return where & ~_beside_liquid(t1) & (t1.image < _LESION_LIKE)
 
 
 def found(t1: Head, where: np.ndarray) -> np.ndarray:
@@ -154,8 +154,7 @@ def healed(t1: Head, where: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         where: lesions are usual.
         rng: draws the grain.
     """
-    keep = (t1.solid < 0.5) | _beside_liquid(t1)
-    share = np.clip(ndimage.gaussian_filter(dark(t1, where).astype(np.float32), 0.5) * 1.5, 0, 1) * ~keep
+    share = np.clip(ndimage.gaussian_filter(dark(t1, where).astype(np.float32), 0.5) * 1.5, 0, 1) * ~_beside_liquid(t1)
     grain = ndimage.gaussian_filter(rng.standard_normal(t1.image.shape), 0.7)
     return ((1 - share) * t1.image + share * (_HEALTHY + 0.03 * grain / grain.std())).astype(np.float32)
 
@@ -182,7 +181,7 @@ def painted(
 
 
 def _beside_liquid(t1: Head) -> np.ndarray:
-    """Where a voxel may show a share of liquid."""
+    """Liquid, and where a voxel may show a share of it."""
     edges = np.linalg.norm(t1.affine[:3, :3], axis=0)
     return ndimage.distance_transform_edt(t1.solid >= 0.5, sampling=edges) <= _BESIDE_MM
 

@@ -325,12 +325,10 @@ def _shape(part: Part) -> list[int]:
 
 def _agreed(planes: Sequence[np.ndarray]) -> np.ndarray:
     """Median of three planes, voxel by voxel; mean of two."""
-    agreed: np.ndarray
     if len(planes) < 3:
-        agreed = np.asarray(np.mean(np.stack(planes), axis=0, dtype=np.float32))
-        return agreed
+        return np.asarray(np.mean(np.stack(planes), axis=0, dtype=np.float32))
     first, second, third = planes
-    agreed = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
+    agreed: np.ndarray = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
     return agreed
 
 
