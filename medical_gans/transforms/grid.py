@@ -19,6 +19,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
 from medical_gans.errors import SettingError
+from medical_gans.io import mapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,7 +107,7 @@ class ToGridd(MapTransform):
             array = nibabel.apply_orientation(image.numpy()[0], orientation)
             affine = affine @ nibabel.orientations.inv_ornt_aff(orientation, image.shape[1:])
             backwards = any(stride < 0 for stride in array.strides)  # which torch has not
-            tensor = torch.from_numpy(array.copy() if backwards else array)[None]
+            tensor = torch.from_numpy(mapped.converted(array, array.dtype) if backwards else array)[None]
             turned[key] = MetaTensor(tensor, meta={**image.meta, "affine": torch.from_numpy(affine)})
         return turned
 

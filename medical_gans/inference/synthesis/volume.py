@@ -21,7 +21,7 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.cohort import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
-from medical_gans.io import Volume, read_volume
+from medical_gans.io import Volume, mapped, read_volume
 from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, Part, SlicePlane, ToGridd, WholeBody, grid_of
@@ -171,8 +171,8 @@ class SliceSynthesis:
         if self.generators.device.type == "cpu":
             keep_freed_memory()
         translation = _Translation(self, mr, edges, body, on_progress)
-        hounsfield = np.full(shape, int(AIR_HU), dtype=np.int16, order="F")
-        spread = np.zeros_like(hounsfield) if self.uncertainty and translation.estimates > 1 else None
+        hounsfield = mapped.full(shape, AIR_HU, np.int16)
+        spread = mapped.full(shape, 0, np.int16) if self.uncertainty and translation.estimates > 1 else None
         translation.write(
             nibabel.apply_orientation(hounsfield, orientation),
             None if spread is None else nibabel.apply_orientation(spread, orientation),
@@ -255,9 +255,11 @@ class _Translation:
                     moments.add(..., estimate, moments.count + 1)
                 deviation = None if spread is None else moments.standard_deviation(...)
                 self._write_part(moments.mean, deviation, part, hounsfield, spread)
+                if self._runs_along(self.views[0], hounsfield):
+                    mapped.give_back()
             return
         shape = _shape(self.body.box)
-        planes = [np.empty(shape, dtype=np.int16) for _ in self.views]
+        planes = [mapped.empty(shape, np.int16) for _ in self.views]
         spreads = None if spread is None else Moments(shape, True)
         number = 0
         for view, plane in zip(self.views, planes, strict=True):
@@ -297,10 +299,16 @@ class _Translation:
         spread: np.ndarray | None,
     ) -> None:
         inside = self.body.at(part)
-        hounsfield[part] = np.where(inside, np.rint(made).clip(AIR_HU, HIGHEST_HU), AIR_HU)
+        rounded = np.rint(made)
+        hounsfield[part] = np.where(inside, np.clip(rounded, AIR_HU, HIGHEST_HU, out=rounded), AIR_HU)
         if spread is not None:
             assert deviation is not None
             spread[part] = np.where(inside, np.rint(deviation), 0)
+
+    @staticmethod
+    def _runs_along(view: NetworkView, array: np.ndarray) -> bool:
+        """Whether slices are stored one after the other; across, each would need all pages of the volume again."""
+        return isinstance(view, SlicePlane) and view.axis == int(np.argmax(np.abs(array.strides)))
 
     def _parts(self, view: NetworkView) -> Iterator[Part]:
         batch = self.synthesis.slice_batch or self.generators.batch(view.voxels(self.body.box))
@@ -359,11 +367,15 @@ class Moments:
 
     def __init__(self, shape: Sequence[int], spread: bool) -> None:
         self.count = 0
-        self.mean = np.zeros(shape, dtype=np.float32)
-        self._squares = np.zeros(shape, dtype=np.float32) if spread else None
+        self.mean = mapped.full(shape, 0, np.float32)
+        self._squares = mapped.full(shape, 0, np.float32) if spread else None
 
     def add(self, part: Part | EllipsisType, estimate: np.ndarray, number: int) -> None:
         """Take in an estimate of a part of the volume, numbered from 1; `estimate` is overwritten."""
+        if number == 1:
+            self.mean[part] = estimate
+            self.count = number
+            return
         estimate -= self.mean[part]
         self.mean[part] += estimate / np.float32(number)
         if self._squares is not None:
