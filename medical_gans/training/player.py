@@ -148,7 +148,8 @@ class Player:
         """Update the networks by the gradient of a loss, or of `accumulate` of them, and their running averages."""
         if not self._gathered:
             self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss if self.accumulate == 1 else loss / self.accumulate).backward()
+        if loss.requires_grad:  # not where all that it depends on is on hold
+            self.scaler.scale(loss if self.accumulate == 1 else loss / self.accumulate).backward()
         self._gathered += 1
         if self._gathered == self.accumulate:
             self._update()
@@ -161,6 +162,8 @@ class Player:
             self._clip()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+        else:
+            self.optimizer.step()  # of nothing, for schedules count from the first
         self._count()
 
     def move(self, gradients: Iterable[Tensor]) -> None:
