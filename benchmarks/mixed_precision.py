@@ -15,8 +15,8 @@ import torch
 
 from medical_gans.cli.config_files import models_dir
 from medical_gans.inference.synthesis import SliceSynthesis, load_generators
-from medical_gans.inference.synthesis.cpu_layers import computes_in_bfloat16
 from medical_gans.io import find_cases, read_volume
+from medical_gans.networks.layout import computes_in_bfloat16
 
 BODY_HU, BONE_HU = -400, 250
 

@@ -10,11 +10,11 @@ from torch import nn
 from medical_gans.inference.synthesis.cpu_layers import (
     NarrowConvolution,
     PackedConvolution,
-    computes_in_bfloat16,
     with_fast_layers,
 )
 from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.networks import BoneGenerator, ResnetGenerator
+from medical_gans.networks.layout import computes_in_bfloat16
 from medical_gans.networks.resnet_generator import ResidualGenerator
 from medical_gans.transforms import unit_to_hounsfield
 

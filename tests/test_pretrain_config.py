@@ -69,3 +69,18 @@ def test_the_weights_translate_an_mr_without_further_settings(run, cohort, tmp_p
     assert main(["mr_to_ct", "inference", *arguments, "--output_dir", str(tmp_path / "out")]) == 0
     made = next((tmp_path / "out").rglob("*.nii.gz"))
     assert nibabel.load(made).shape == nibabel.load(cohort / "validation/P2/mr.nii.gz").shape
+
+
+@pytest.mark.filterwarnings("error:Detected call of `lr_scheduler")
+@pytest.mark.parametrize("paired", ["false", "true"])
+def test_training_on_real_images_goes_on_from_painted_weights(run, cohort, tmp_path, paired):
+    folder, _ = run
+    small = [*SMALL[:2], "--views_per_epoch", "4", *SMALL[6:14], "--hold_steps", "4", "--paired", paired]
+    arguments = ["--config_file", "from_painted", "--dataset_dir", str(cohort), *small]
+    start = ["--initial_weights", str(folder / "model.pt"), "--output_dir", str(tmp_path / "run")]
+    assert main(["mr_to_ct", "train", *arguments, *start]) == 0
+    before, after = (torch.load(run / "model.pt", weights_only=True) for run in (folder, tmp_path / "run"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)  # it waited for the others until the end
+    card = json.loads((tmp_path / "run/model.json").read_text())
+    assert (card["adjacent"], card["network_def"]["sharpness"]) == (3, 1.5)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,7 @@ import torch
 from medical_gans.data.pairs import read_pair
 from medical_gans.errors import InputError
 from medical_gans.io import Case, read_volume
-from medical_gans.io.writing import whole_file
+from medical_gans.io.writing import made_from, whole_file
 from medical_gans.transforms import AIR_HU, body_mask, mr_reference_intensity, resize_in_plane
 
 _CLOSING_MM = 4.0
@@ -115,8 +113,7 @@ def prepare_anatomy(
     if case.ct is None:
         raise InputError(f"{case.name} has no CT to paint.")
     files = [case.ct, *(f for f in (case.mr, case.trusted or case.mask) if paired and f is not None)]
-    stamp = f"{[(str(f), f.stat().st_mtime_ns) for f in files]}{paired}{tuple(spacing)}{_VERSION}"
-    stored = cache_dir / f"{case.name}_anatomy_{hashlib.sha256(os.fsencode(stamp)).hexdigest()[:12]}.npy"
+    stored = cache_dir / f"{case.name}_anatomy_{made_from(files, paired, tuple(spacing), _VERSION)}.npy"
     beside = stored.with_suffix(".npz")
     if not (stored.exists() and beside.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)

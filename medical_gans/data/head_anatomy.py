@@ -7,8 +7,6 @@ Arrays are canonical (right, anterior, superior) with voxels of 1 mm.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,7 @@ from scipy.ndimage import distance_transform_edt as distance
 
 from medical_gans.errors import InputError
 from medical_gans.io import read_volume
-from medical_gans.io.writing import whole_file
+from medical_gans.io.writing import made_from, whole_file
 from medical_gans.transforms import AIR_HU
 
 DEEPEST_MM = 60.0
@@ -57,7 +55,7 @@ def prepare_head(name: str, ct: Path, cache_dir: Path) -> PreparedHead:
     Raises:
         InputError: it cannot be read, or shows no cavity of a skull.
     """
-    stored = cache_dir / f"{name}_head_{_stamp(ct)}.npy"
+    stored = cache_dir / f"{name}_head_{made_from([ct], _VERSION)}.npy"
     if not stored.exists():
         hounsfield = _one_millimetre(ct, denoise=3)
         body = head_outline(hounsfield)
@@ -77,9 +75,9 @@ def with_brains(head: PreparedHead, mrs: Sequence[Path], cache_dir: Path) -> Pre
     """The head with the brain of each T1 fitted to its cavity, once."""
     files = []
     for mr in mrs:
-        fitted = cache_dir / f"{head.path.stem}_{_stamp(mr)}.npy"
+        fitted = cache_dir / f"{head.path.stem}_{made_from([mr], _VERSION)}.npy"
         if not fitted.exists():
-            stored = cache_dir / f"brain_{_stamp(mr)}.npy"
+            stored = cache_dir / f"brain_{made_from([mr], _VERSION)}.npy"
             if not stored.exists():
                 tissue, hull = brain_of(_one_millimetre(mr))
                 _store(stored, np.stack([tissue * WHITE, 255.0 * hull]).clip(0, 255).astype(np.uint8))
@@ -288,10 +286,6 @@ def _one_millimetre(file: Path, denoise: int = 0) -> np.ndarray:
     if denoise:
         array = ndimage.median_filter(array, (denoise, denoise, 1))
     return ndimage.zoom(array, edges, order=1, grid_mode=True, mode="nearest")
-
-
-def _stamp(file: Path) -> str:
-    return hashlib.sha256(os.fsencode(f"{file}{file.stat().st_mtime_ns}{_VERSION}")).hexdigest()[:12]
 
 
 def _store(file: Path, array: np.ndarray) -> None:

@@ -7,9 +7,7 @@ grow with the cohort. What is kept is what the network sees in inference, to the
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, TrainingCases, Volume, read_mask, read_volume
 from medical_gans.io.formats import corners, largest_distance
-from medical_gans.io.writing import whole_file
+from medical_gans.io.writing import made_from, whole_file
 from medical_gans.transforms import body_mask, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, SlicePlane, ToGridd, WholeBody, grid_of, slices_at
 from medical_gans.transforms.reading import checked_ct, checked_mr, on_its_grid, preprocessed
@@ -99,8 +97,8 @@ def prepare_volume(
     """
     path = getattr(case, kind)
     grid = grid_of(preprocessing)
-    stamp = f"{path}{path.stat().st_mtime_ns}{kind}{grid.spacing}{grid.planes}{dimensions}{recipe}"
-    stored = cache_dir / f"{case.name}_{kind}_{hashlib.sha256(os.fsencode(stamp)).hexdigest()[:12]}.npz"
+    stamp = made_from([path], kind, grid.spacing, grid.planes, dimensions, recipe)
+    stored = cache_dir / f"{case.name}_{kind}_{stamp}.npz"
     array_path = stored.with_suffix(".npy")
     if not (stored.exists() and array_path.exists()):
         cache_dir.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ A temporary name tells who made it, so that what a run leaves which is cut off i
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import socket
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -133,6 +134,12 @@ def clear_leftovers(folder: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
+
+
+def made_from(files: Sequence[Path], *recipe: object) -> str:
+    """Part of the name of a file that is kept: other where a file of `files` or the recipe has changed."""
+    facts = [(str(file), file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(os.fsencode(f"{facts}{recipe}")).hexdigest()[:12]
 
 
 def check_writable(output_dir: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Memory layout of networks, and layers that are fast in it."""
+"""Memory layout of networks, layers that are fast in it, and what this CPU has instructions for."""
 
 from __future__ import annotations
 
@@ -19,6 +19,18 @@ def fast_layout(networks: nn.ModuleDict) -> nn.ModuleDict:
             if type(child) is nn.InstanceNorm2d and not child.affine and not child.track_running_stats:
                 setattr(parent, name, LastChannelInstanceNorm(child.num_features, child.eps).train(child.training))
     return networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def packs_convolutions() -> bool:
+    """Whether torch has the fused convolutions, which are not part of its public face."""
+    has_all = torch.backends.mkldnn.is_available() and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+    return has_all and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16; without them these are far slower than float32."""
+    cpu = torch.cpu
+    return bool(packs_convolutions() and (cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()))
 
 
 class LastChannelInstanceNorm(nn.InstanceNorm2d):

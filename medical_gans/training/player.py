@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medical_gans.errors import SettingError
 from medical_gans.networks import fast_layout
 from medical_gans.networks.freed_memory import keep_freed_memory
+from medical_gans.networks.layout import computes_in_bfloat16
 from medical_gans.training.checkpoints import Stateful
 from medical_gans.training.parallel import average_gradients, share_weights
 
@@ -45,7 +46,8 @@ class Player:
             catch up; for networks that start from good weights.
         hold_steps: see `hold`.
         amp: automatic mixed precision.
-        amp_type: ``float16``, with scaled losses, on a GPU only, or ``bfloat16``, on a CPU as well.
+        amp_type: ``float16``, with scaled losses, on a GPU only, or ``bfloat16``, also on a CPU that has
+            instructions for it; others compute in float32, which is many times faster there.
         accumulate: losses whose mean gradient makes an update; several stand for a larger batch where the memory does
             not hold it. What is left at the end of an epoch makes a smaller update.
         compile: compile the networks with ``torch.compile``, by its default backend or the one named; takes minutes,
@@ -100,7 +102,8 @@ class Player:
         self.accumulate, self._gathered = accumulate, 0
         self.precision = _PRECISIONS[amp_type]
         on_gpu = self.device.type == "cuda"
-        self.amp = amp and (on_gpu or amp_type == "bfloat16")
+        on_cpu = self.device.type == "cpu" and computes_in_bfloat16()
+        self.amp = amp and (on_gpu or (amp_type == "bfloat16" and on_cpu))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp and amp_type == "float16")
         self.optimizer = _optimizer(optimizer, self.networks, self.rates)
         self._make_schedule = schedule
@@ -145,7 +148,8 @@ class Player:
         """Update the networks by the gradient of a loss, or of `accumulate` of them, and their running averages."""
         if not self._gathered:
             self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss if self.accumulate == 1 else loss / self.accumulate).backward()
+        if loss.requires_grad:  # not where all that it depends on is on hold
+            self.scaler.scale(loss if self.accumulate == 1 else loss / self.accumulate).backward()
         self._gathered += 1
         if self._gathered == self.accumulate:
             self._update()
@@ -158,6 +162,8 @@ class Player:
             self._clip()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+        else:
+            self.optimizer.step()  # of nothing, for schedules count from the first
         self._count()
 
     def move(self, gradients: Iterable[Tensor]) -> None:

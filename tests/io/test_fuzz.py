@@ -152,7 +152,20 @@ def corners(shape, affine) -> np.ndarray:
     return nib.affines.apply_affine(affine, np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(shape[:3]) - 1))
 
 
+def has_endless_sform(path: Path) -> bool:
+    """Whether an entry of a NIfTI's sform is no number: ITK looks for its rotation and never ends."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            header = nib.Nifti1Header.from_fileobj(file, check=False)
+    except Exception:  # no header, which ITK will say as well
+        return False
+    return not np.isfinite(header.get_sform()).all()
+
+
 def by_itk(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    if ".nii" in path.suffixes and has_endless_sform(path):
+        return None
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:

@@ -66,8 +66,13 @@ def test_a_run_continues_bit_for_bit():
         assert torch.equal(tensor, resumed.shipped.state_dict()[name]), name
 
 
-def test_mixed_precision_on_a_cpu_trains_in_bfloat16_and_keeps_float_weights():
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_mixed_precision_on_a_cpu_is_for_those_with_instructions_and_keeps_float_weights(monkeypatch, has_instructions):
+    monkeypatch.setattr("medical_gans.training.player.computes_in_bfloat16", lambda: has_instructions)
     training = step(amp=True, amp_type="bfloat16")
+    product = torch.ones(2, 2)
+    with training.players["generator"].autocast():
+        assert (product @ product).dtype == (torch.bfloat16 if has_instructions else torch.float32)
     terms = training(batch())
     assert all(value == value for value in terms.values())
     assert {p.dtype for p in training.players["generator"].parameters()} == {torch.float32}

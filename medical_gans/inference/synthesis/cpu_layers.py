@@ -12,17 +12,11 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from medical_gans.networks.bone_generator import BoneGenerator, PreActivationBlock
-from medical_gans.networks.layout import ResizeConvolution
+from medical_gans.networks.layout import ResizeConvolution, packs_convolutions
 from medical_gans.networks.resnet_generator import ResidualBlock, ResidualGenerator, ResnetGenerator
 
 _WITHOUT_NORM = (BoneGenerator, ResnetGenerator, ResidualGenerator)
 _UNKNOWN = (nn.modules.batchnorm._NormBase, nn.ConvTranspose2d)
-
-
-def computes_in_bfloat16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16."""
-    cpu = torch.cpu
-    return bool(_packs() and (cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()))
 
 
 def with_fast_layers(network: nn.Module, precision: torch.dtype = torch.float32) -> bool:
@@ -37,7 +31,7 @@ def with_fast_layers(network: nn.Module, precision: torch.dtype = torch.float32)
     Returns:
         Whether the network computes in that precision now.
     """
-    known = _packs() and isinstance(network, _WITHOUT_NORM)
+    known = packs_convolutions() and isinstance(network, _WITHOUT_NORM)
     known = known and not any(isinstance(module, _UNKNOWN) for module in network.modules())
     if not known:
         _with_narrow_convolutions(network)
@@ -159,12 +153,6 @@ def _rectify(layers: nn.Module, place: int) -> bool:
         return False
     layers[place + 1] = nn.Identity()
     return True
-
-
-def _packs() -> bool:
-    """Whether torch has the fused convolutions, which are not part of its public face."""
-    has_all = torch.backends.mkldnn.is_available() and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
-    return has_all and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 class NarrowConvolution(nn.Module):

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
-from medical_gans.inference.synthesis.cpu_layers import computes_in_bfloat16, with_fast_layers
+from medical_gans.inference.synthesis.cpu_layers import with_fast_layers
 from medical_gans.inference.synthesis.tiles import TiledGenerator
 from medical_gans.io import TrainingCases, read_volume
 from medical_gans.networks.freed_memory import keep_freed_memory
+from medical_gans.networks.layout import computes_in_bfloat16
 from medical_gans.networks.resnet_generator import STRIDE
 from medical_gans.weights import WeightsCard, check_network, load_network, load_weights
 
