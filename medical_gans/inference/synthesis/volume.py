@@ -173,7 +173,7 @@ class SliceSynthesis:
             keep_freed_memory()
         translation = _Translation(self, mr, edges, body, on_progress)
         hounsfield = mapped.full(shape, AIR_HU, np.int16)
-        spread = mapped.full(shape, 0, np.int16) if self.uncertainty and translation.estimates > 1 else None
+        spread = mapped.zeros(shape, np.int16) if self.uncertainty and translation.estimates > 1 else None
         translation.write(
             nibabel.apply_orientation(hounsfield, orientation),
             None if spread is None else nibabel.apply_orientation(spread, orientation),
@@ -260,7 +260,7 @@ class _Translation:
                     mapped.give_back()
             return
         shape = _shape(self.body.box)
-        planes = [mapped.empty(shape, np.int16) for _ in self.views]
+        planes = [mapped.empty(shape[::-1], np.int16).T for _ in self.views]
         spreads = None if spread is None else Moments(shape, True)
         number = 0
         for view, plane in zip(self.views, planes, strict=True):
@@ -393,21 +393,23 @@ class Moments:
 
     def __init__(self, shape: Sequence[int], spread: bool) -> None:
         self.count = 0
-        self.mean = mapped.full(shape, 0, np.float32)
-        self._squares = mapped.full(shape, 0, np.float32) if spread else None
+        self.mean = mapped.zeros(shape[::-1], np.float32).T
+        self._squares = mapped.zeros(shape[::-1], np.float32).T if spread else None
 
     def add(self, part: Part | EllipsisType, estimate: np.ndarray, number: int) -> None:
-        """Take in an estimate of a part of the volume, numbered from 1; `estimate` is overwritten."""
+        """Take in an estimate of a part of the volume, numbered from 1; `estimate` is overwritten, or kept."""
+        self.count = number
         if number == 1:
-            self.mean[part] = estimate
-            self.count = number
+            if part is ...:
+                self.mean = estimate
+            else:
+                self.mean[part] = estimate
             return
         estimate -= self.mean[part]
         self.mean[part] += estimate / np.float32(number)
         if self._squares is not None:
             np.square(estimate, out=estimate)
             self._squares[part] += estimate * np.float32((number - 1) / number)
-        self.count = number
 
     def standard_deviation(self, part: Part | EllipsisType) -> np.ndarray:
         """Of the estimates of a part, with n - 1; needs two estimates."""
