@@ -307,12 +307,16 @@ class _Translation:
         shown = view.images(self.mr, part).to(self.generators.device)
         for index, (mirror, number) in enumerate(estimates):
             looked_at = shown if mirror is None else shown.flip(mirror)
-            made = unit_to_hounsfield(self.generators.translate(number, looked_at, all_channels=means is not None))
-            if mirror is not None:
-                made = made.flip(mirror) if mirror > 1 or means is not None else made
-            self._report(len(made))
-            if means is not None:
-                made = means[index](made)
+            if means is None:
+                made = self.generators.translate(number, looked_at)
+                made = made.flip(mirror) if mirror is not None and mirror > 1 else made
+            else:
+                parts = self.generators.parts(number, looked_at)
+                if mirror is not None:
+                    parts = parts.flip(mirror if mirror == 1 else mirror + 1)
+                made = self.generators.mixed(number, means[index](parts))
+            self._report(len(shown))
+            made = unit_to_hounsfield(made)
             if min(_shape(ready)) > 0:
                 yield view.volume(made, ready, AIR_HU)
 
