@@ -509,6 +509,10 @@ def check_volume(folder: Path, volume) -> None:
             packed = image["PixelData"].is_undefined_length  # by `with_syntax`, before it lost its syntax
             native = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
             image.file_meta.TransferSyntaxUID = RLELossless if packed else native
+        size = int(image.Rows) * int(image.Columns) * int(image.BitsAllocated) // 8
+        stored = bytes(image.PixelData)
+        if len(stored) == size + 4 and int.from_bytes(stored[:4], "little") == size:
+            image.PixelData = stored[4:]  # a spoilt kind of element: pydicom takes its length for the first pixels
         factors = [1.0, 0.0]
         for number, keyword in enumerate(("RescaleSlope", "RescaleIntercept")):
             if image.get(keyword) not in (None, ""):

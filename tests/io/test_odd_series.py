@@ -650,6 +650,24 @@ def test_two_mr_of_a_folder_are_chosen_by_their_descriptions(write_series):
         assert np.array_equal(read_volume(folder, select=select, modality="MR").array, pixels.T)
 
 
+@pytest.mark.parametrize("keyword", ["Modality", "SeriesDescription", "SeriesInstanceUID"])
+def test_a_spoilt_length_shows_no_name_that_it_took_in(write_series, keyword):
+    """A length too long takes the elements behind it for its own value; the message shows the text before them."""
+    taken_in = ["t1\x08\x00\x3e\x10\x0c\x00\x00\x00Planted^Name\x10\x00\x20\x00\x00\x00planted-id ", "-24.6"]
+
+    def spoilt(k, image):
+        if k == 2:
+            image.SeriesInstanceUID = "1.2.3.900"
+            with pydicom.config.disable_value_validation():
+                setattr(image, keyword, taken_in)
+
+    folder, _ = write_series(change=spoilt)
+    write_series(uid="1.2.3.300", slices=6)
+    with pytest.raises(InputError) as raised:
+        read_volume(folder, modality="CT")
+    assert "planted" not in str(raised.value).lower() and "\\x" not in str(raised.value)
+
+
 @pytest.mark.parametrize("alike", [{}, {"SeriesDescription": "t1"}, {"SeriesNumber": 3}])
 def test_the_words_offered_for_a_series_name_that_one(write_series, alike):
     """Whatever series share, what the refusal says is typed chooses one."""

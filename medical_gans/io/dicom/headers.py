@@ -7,6 +7,7 @@ cannot convert over as text. Nothing here quotes a value, for it may name a pati
 from __future__ import annotations
 
 import logging
+import re
 import struct
 import warnings
 import zlib
@@ -43,6 +44,7 @@ UNREADABLE = (
 
 NO_UID = "without UID"
 _CLASSES = {"MR": MRImageStorage, "CT": CTImageStorage}
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _PREFIX = 132  # bytes: preamble and DICM
 _LARGEST_PLACES = 12  # decimals beyond which a number counts as exact
 
@@ -155,12 +157,23 @@ def value_of(header: pydicom.Dataset, keyword: str | int) -> Any:
 
 
 def text(header: pydicom.Dataset, keyword: str) -> str:
-    """A value as text without blanks around it; empty where there is none."""
+    """A value as text without blanks around it; empty where there is none.
+
+    It ends at the first byte that no text has: where a length was spoilt, what follows are other elements, names among
+    them.
+    """
     try:
         value = header.get(keyword)
     except UNREADABLE:
         return ""
-    return "" if value is None else str(value).strip("\0 ")
+    if value is None:
+        return ""
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return _readable("\\".join(map(str, value)) if several else str(value))
+
+
+def _readable(value: str) -> str:
+    return _NO_TEXT.split(value.strip("\0 "), maxsplit=1)[0].strip("\0 ")
 
 
 def words(header: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
@@ -170,8 +183,8 @@ def words(header: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
     except UNREADABLE:
         return ()
     if value is None or isinstance(value, str):
-        return (str(value).strip("\0 "),) if value else ()
-    return tuple(str(one) for one in value) if isinstance(value, Sequence) else (str(value),)
+        return (_readable(str(value)),) if value else ()
+    return tuple(_readable(str(one)) for one in value) if isinstance(value, Sequence) else (_readable(str(value)),)
 
 
 def numbers(header: pydicom.Dataset, keyword: str) -> list[float] | None:
