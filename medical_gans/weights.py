@@ -180,22 +180,40 @@ def _with_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path)
     return network
 
 
-def initialised(network: nn.Module, weights: str | Path | None) -> nn.Module:
+def initialised(network: nn.Module, weights: str | Path | Sequence[str | Path] | None) -> nn.Module:
     """The network, starting from a weights file where one is given; ready to be trained.
 
     Whole layers that the file lacks, such as a branch that the network did not have before, start anew and are named.
+    Several files of one origin, each trained on from the same weights, give their mean, which is often better than each
+    (Wortsman et al. 2022, Model soups).
 
     Raises:
-        InputError: the file is missing or damaged, or holds what the network has no place for.
+        InputError: a file is missing or damaged, holds what the network has no place for, or other tensors than the
+            first one.
     """
     if not weights:
         return network
-    file = Path(weights)
-    found, own = _weights_in(file), network.state_dict()
+    files = [Path(weights)] if isinstance(weights, str | Path) else [Path(one) for one in weights]
+    file, found, own = files[0], _mean_of(files), network.state_dict()
     known = {name.rpartition(".")[0] for name in found}
     if new := [name for name in own if name.rpartition(".")[0] not in known]:
         logger.info("%s lacks %d of %d tensors; these start anew: %s.", file, len(new), len(own), ", ".join(new))
     return _with_weights(network, {name: own[name] for name in new} | dict(found), file).train()
+
+
+def _mean_of(files: Sequence[Path]) -> Mapping[str, Tensor]:
+    """The tensors of weights files, averaged; of one, as they are."""
+    first, *others = (_weights_in(file) for file in files)
+    for file, other in zip(files[1:], others, strict=True):
+        if {name: tensor.shape for name, tensor in first.items()} != {n: t.shape for n, t in other.items()}:
+            raise InputError(f"{files[0]} and {file} are weights of different networks. Average those of one only.")
+    if not others:
+        return first
+    every = [first, *others]
+    return {
+        name: torch.stack([one[name].float() for one in every]).mean(0) if tensor.is_floating_point() else tensor
+        for name, tensor in first.items()
+    }
 
 
 def read_tensors(path: Path) -> Any:

@@ -101,6 +101,18 @@ def test_initial_weights_leave_the_network_ready_to_train(tmp_path):
     assert initialised(untouched, None) is untouched
 
 
+def test_several_initial_weights_give_their_mean(tmp_path):
+    made = [ResnetGenerator(width=4, blocks=1) for _ in range(3)]
+    for number, network in enumerate(made):
+        save_weights(tmp_path / f"{number}.pt", network)
+    started = initialised(ResnetGenerator(width=4, blocks=1), [tmp_path / f"{number}.pt" for number in range(3)])
+    for name, tensor in started.state_dict().items():
+        torch.testing.assert_close(tensor, sum(one.state_dict()[name] for one in made) / 3)
+    save_weights(tmp_path / "other.pt", ResnetGenerator(width=8, blocks=1))
+    with pytest.raises(InputError, match="different networks"):
+        initialised(ResnetGenerator(width=4, blocks=1), [tmp_path / "0.pt", tmp_path / "other.pt"])
+
+
 def test_a_branch_that_the_initial_weights_lack_starts_anew_and_is_named(tmp_path, caplog):
     first = BoneGenerator(widths=(4, 8), blocks=(1, 1))
     save_weights(tmp_path / "w.pt", first)

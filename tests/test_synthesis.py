@@ -63,10 +63,10 @@ class Ramp(nn.Module):
 
 
 class Neighbour(nn.Module):
-    """The first of the stacked slices, in every channel."""
+    """The first of the stacked slices, for the middle one; nothing is said of the others."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images[:, :1].expand(images.shape).clone()
+        return images[:, :1].clone()
 
 
 class BySize(nn.Module):
@@ -234,6 +234,42 @@ def test_adjacent_slices_lie_at_the_distance_of_training(target, weights):
     inside = np.zeros(SHAPE, dtype=bool)
     inside[8:36, 8:44, 6:30] = True
     np.testing.assert_allclose(made[inside], hounsfield_of(seen, 800.0)[inside], atol=1)
+
+
+class Mixed(nn.Module):
+    """Each channel another mixture of all that are given."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shares = torch.rand(channels, channels, generator=torch.Generator().manual_seed(0)) / channels
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("cj,bjhw->bchw", self.shares, images)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+@pytest.mark.parametrize("plane", ["axial", "sagittal"])
+@pytest.mark.parametrize(("adjacent", "batch"), [(3, 1), (3, 5), (3, 64), (5, 1), (5, 3)])
+def test_a_slice_is_the_mean_of_all_that_is_said_of_it_as_middle_and_as_neighbour(adjacent, batch, plane, flips):
+    mr, network, reach = phantom(), Mixed(adjacent), adjacent // 2
+    settings = {"adjacent": adjacent, "slice_batch": batch, "planes": plane, "flips": flips}
+    made = SliceSynthesis([network], **settings)(volume(mr)).hounsfield
+    axis = {"axial": 2, "sagittal": 0}[plane]
+    unit = np.moveaxis(2.0 * mr / (MR_CEILING * 800.0) - 1.0, axis, 0)
+    shown = np.array([np.clip(np.arange(len(unit)) + offset, 0, len(unit) - 1) for offset in range(-reach, reach + 1)])
+    shares, said = network.shares.numpy(), np.zeros(unit.shape)
+    for mirror in (False, True) if flips and plane == "sagittal" else (False,):
+        mixture = shares[::-1, ::-1] if mirror else shares
+        images = np.interp(np.einsum("cj,jshw->cshw", mixture, unit[shown]), UNIT, HU)
+        total, weight = np.zeros(unit.shape), np.zeros((len(unit), 1, 1))
+        for number in range(len(unit)):
+            for offset in range(-reach, reach + 1):
+                if 0 <= number + offset < len(unit):
+                    total[number + offset] += images[reach + offset, number] / (1 + abs(offset))
+                    weight[number + offset] += 1 / (1 + abs(offset))
+        said += total / weight / (2 if flips and plane == "sagittal" else 1)
+    inside = (slice(14, 30), slice(10, 42), slice(9, 27))  # what no edge of the box of the body changes
+    np.testing.assert_allclose(made[inside], np.moveaxis(said, 0, axis)[inside], atol=1)
 
 
 @pytest.mark.parametrize("batch", [1, 5, 64])

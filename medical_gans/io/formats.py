@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medical_gans.errors import InputError
+from medical_gans.io import mapped
 from medical_gans.io.ownership import is_whole_result
 
 if TYPE_CHECKING:
@@ -350,11 +351,13 @@ def real_values(stored: np.ndarray, slope: float = 1.0, intercept: float = 0.0) 
         return stored
     target: np.dtype = np.dtype(np.float32)
     if integral:
-        target = integer_type(int(stored.min()) + int(intercept), int(stored.max()) + int(intercept))
-    real = np.empty(stored.shape, target, order="F")
+        low, high = mapped.extremes(stored)
+        target = integer_type(int(low) + int(intercept), int(high) + int(intercept))
+    real = mapped.empty(stored.shape, target)
     for k in range(stored.shape[-1]):
         scaled = stored[..., k] * np.float64(slope) + np.float64(intercept)
         real[..., k] = scaled
+        mapped.give_back()
     return real
 
 
@@ -367,6 +370,7 @@ def check_scaled(stored: np.ndarray, slope: float, intercept: float, source: Pat
         plane = stored[..., k]
         finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
         ends += [float(finite.min()), float(finite.max())] if finite.size else []
+        mapped.give_back()
     if any(not abs(end * slope + intercept) <= float(np.finfo(np.float32).max) for end in ends):
         raise InputError(
             f"{source} holds values beyond 1e38 (scaled by {slope:g} and {intercept:g}), which no image has. "
@@ -406,7 +410,7 @@ def without_missing(array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def check_finite(array: np.ndarray, source: Path) -> None:
     """Refuse NaN and infinity; the extremes show them without a copy of the volume."""
-    if array.dtype.kind != "f" or np.isfinite([array.min(), array.max()]).all():
+    if array.dtype.kind != "f" or np.isfinite(mapped.extremes(array)).all():
         return
     count = sum(int(np.count_nonzero(~np.isfinite(array[..., k]))) for k in range(array.shape[-1]))
     raise InputError(f"{source} has {count} voxels that are NaN or infinite. Replace them by real values before use.")

@@ -18,6 +18,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from medical_gans.errors import InputError
+from medical_gans.io import mapped
 from medical_gans.io.formats import (
     Affine,
     by,
@@ -335,13 +336,15 @@ def _voxels(
     if not (math.isfinite(offset) and offset >= first and offset.is_integer()):
         offset = _found_offset(stream, total, first, offset, path, said)
     stream.seek(int(offset) + volume * size)
-    content = np.empty(size, np.uint8)
-    filled, view = 0, content.data
-    while filled < size:
-        count = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
-        if not count:
-            raise EOFError(f"{filled} of {size} bytes")
-        filled += count
+    content = mapped.empty((size,), np.uint8)
+    filled = 0
+    for part in mapped.slabs(content):
+        view, end = part.data, filled + len(part)
+        while filled < end:
+            count = stream.readinto(view[len(view) - (end - filled) :][:_CHUNK])  # type: ignore[attr-defined]
+            if not count:
+                raise EOFError(f"{filled} of {size} bytes")
+            filled += count
     beyond = -size * (shape[3] - 1 - volume)
     while piece := _read_on(stream, said):  # to the end, where gzip keeps its checksum
         beyond += len(piece)
@@ -358,7 +361,7 @@ def _voxels(
     elif beyond:
         said.append(f"{beyond} bytes after the last voxel were not read.")
     array = content.view(dtype).reshape(shape[:3], order="F")
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    return array if dtype.isnative else mapped.converted(array, dtype.newbyteorder("="))
 
 
 def _read_on(stream: IO[bytes], said: list[str]) -> bytes:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from io import IOBase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from medical_gans.errors import InputError
+from medical_gans.io import mapped
 from medical_gans.io.formats import (
     IMAGE_SUFFIXES,
     KEPT_TYPES,
@@ -32,6 +34,7 @@ from medical_gans.io.formats import (
 from medical_gans.io.writing import whole_file
 
 if TYPE_CHECKING:
+    import nibabel as nib
     import pydicom
 
     from medical_gans.io.dicom.index import DicomSource
@@ -100,7 +103,7 @@ def read_volume(
             grid, or holds NaN or infinity.
     """
     volume = _load(source, series_uid, repair, select, modality)
-    low, high = volume.array.min(), volume.array.max()
+    low, high = mapped.extremes(volume.array)
     if low == high:
         raise InputError(
             f"{volume.source} is constant: every voxel is {low:g}. An image with content is needed; "
@@ -169,7 +172,7 @@ def save_volume(path: str | os.PathLike[str], array: np.ndarray, affine: ArrayLi
         image.set_qform(None)
     image.header.set_xyzt_units("mm")
     with whole_file(target) as temporary:
-        nib.save(image, temporary)
+        (_save_mapped if mapped.is_mapped(stored) else nib.save)(image, temporary)
     return target
 
 
@@ -282,6 +285,20 @@ def damaged_image(path: Path) -> InputError:
     return InputError(
         f"{path} cannot be read: the file is truncated, damaged, or not what its suffix says. Copy or export it again."
     )
+
+
+def _save_mapped(image: nib.Nifti1Image, path: Path) -> None:
+    """As `nibabel.save`, which writes slice by slice; the pages of each are given back."""
+    from nibabel.openers import ImageOpener
+
+    class Slices(ImageOpener):
+        def write(self, content: bytes, /) -> int | None:
+            written = super().write(content)
+            mapped.give_back()
+            return written
+
+    with Slices(str(path), "wb") as stream:
+        image.to_file_map(image.make_file_map({"image": cast(IOBase, stream)}))
 
 
 def _stored_type(array: np.ndarray) -> np.dtype:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -61,7 +62,7 @@ class Vault:
         }
 
 
-def measure_vault(hounsfield: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> Vault | None:
+def measure_vault(hounsfield: np.ndarray, body: Any, spacing: Sequence[float]) -> Vault | None:
     """Follow rays from a point 75 mm below the vertex, in the middle of the head, out to the skin.
 
     The rays are spread evenly over all directions of more than 15 degrees above the horizontal, so that face and skull
@@ -69,7 +70,7 @@ def measure_vault(hounsfield: np.ndarray, body: np.ndarray, spacing: Sequence[fl
 
     Args:
         hounsfield: HU ``(x, y, z)``, canonical axes (x to the right, y to the front, z to the head).
-        body: the head, filled, same shape.
+        body: the head, filled, same shape: a boolean array, or what answers as one.
         spacing: voxel size in mm.
 
     Returns:
@@ -92,9 +93,8 @@ def measure_vault(hounsfield: np.ndarray, body: np.ndarray, spacing: Sequence[fl
     if kept.mean() < _FEWEST_RAYS:
         return None
     reach = int(skin[kept].max()) + 1
-    values = ndimage.map_coordinates(
-        np.asarray(hounsfield, dtype=np.float32), position[:, kept, :reach], order=1, mode="nearest"
-    )
+    seen = hounsfield if hounsfield.dtype.kind in "iu" else np.asarray(hounsfield, dtype=np.float32)
+    values = ndimage.map_coordinates(seen, position[:, kept, :reach], np.float32, order=1, mode="nearest")
     before = np.arange(reach) <= skin[kept][:, None]
     lengths = _STEP_MM * np.count_nonzero((values > SKULL_HU) & before, axis=1)
     largest = np.max(np.where(before, values, -np.inf), axis=1)
@@ -114,7 +114,7 @@ def measure_vault(hounsfield: np.ndarray, body: np.ndarray, spacing: Sequence[fl
     )
 
 
-def _middle(body: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
+def _middle(body: Any, edges: np.ndarray) -> np.ndarray | None:
     """Where the rays begin, in mm from the first voxel; None where the head is not in the picture."""
     shown = np.flatnonzero(body.any(axis=(0, 1)))
     if not len(shown) or body[:, :, -1].sum() * edges[0] * edges[1] > 100 * _CUT_VERTEX_CM2:

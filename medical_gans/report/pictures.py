@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullFormatter
 
+from medical_gans.io import mapped
 from medical_gans.io.writing import whole_file
 from medical_gans.report.views import (
     AXIAL,
@@ -314,6 +315,7 @@ def hounsfield_shares(volume: np.ndarray, mask: np.ndarray | None = None) -> np.
         values = values.ravel() if mask is None else values[mask[:, :, index] > 0]
         bins = np.floor((values - np.float32(HISTOGRAM_EDGES[0])) / 25).astype(np.int32)
         counts += np.bincount(np.clip(bins, 0, len(counts) - 1), minlength=len(counts))
+        mapped.give_back()
     return counts / max(counts.sum(), 1)
 
 

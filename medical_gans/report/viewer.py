@@ -19,6 +19,7 @@ import numpy as np
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from medical_gans.errors import InputError
+from medical_gans.io import mapped
 from medical_gans.io.writing import whole_file
 from medical_gans.report.page import PALETTE, RESEARCH_USE, publishable
 from medical_gans.report.pictures import SERIES_COLOURS
@@ -188,12 +189,13 @@ def _flags(
             left_out += 1
             continue
         if len(names) % 16 == 0:
-            flags.append(np.zeros(shape, dtype=np.uint8))
+            flags.append(mapped.full(shape, 0, np.uint8))
         elif len(names) % 16 == 8:  # few cases have more
-            flags[-1] = flags[-1].astype(np.uint16)
+            flags[-1] = mapped.converted(flags[-1], np.uint16)
         bit = flags[-1].dtype.type(1 << (len(names) % 16))
         for index in range(shape[2]):
             flags[-1][:, :, index] |= (mask[:, :, index] > 0) * bit
+            mapped.give_back()
         names.append(name)
     return names, flags, left_out
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
+from medical_gans.io import mapped
+
 _SAMPLED_VOXELS = 1 << 21
 _BODY_HU = -300
 _BONE_HU = 250
@@ -55,15 +57,15 @@ def ras_view(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
 
 def radiological_slice(volume: np.ndarray, plane: Plane, index: int) -> np.ndarray:
     """Slice of a `ras_view`, as rows from top to bottom and columns from left to right of the picture."""
-    cut = volume[(slice(None),) * plane.axis + (index,)]
+    cut = mapped.looked_up(volume[(slice(None),) * plane.axis + (index,)])
     # RAS+ indices grow to the right, to anterior and up; the picture starts with them, at its left and top.
     return cut[::-1, ::-1].T
 
 
 def sampled(volume: np.ndarray) -> np.ndarray:
-    """Every n-th voxel along each axis: a view of some two million voxels at most."""
+    """Every n-th voxel along each axis, some two million voxels at most."""
     step = _stride(volume)
-    return volume[::step, ::step, ::step]
+    return mapped.looked_up(volume[::step, ::step, ::step])
 
 
 def _stride(volume: np.ndarray) -> int:

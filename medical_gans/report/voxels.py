@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medical_gans.io import mapped
+
 _LEVEL = 4
 _LOWEST, _HIGHEST = -(1 << 15), (1 << 15) - 1
 _SAMPLED_SLICES = 8
@@ -48,8 +50,8 @@ def pack(view: np.ndarray, factors: Factors = (1, 1, 1)) -> PackedVolume:
 
 def pack_flags(view: np.ndarray, factors: Factors = (1, 1, 1)) -> PackedVolume:
     """Pack volumes of bits ``(x, y, z)``, uint8 or uint16: of each block of voxels that nearest its middle."""
-    chosen = _middle_voxels(view, factors) if max(factors) > 1 else view
-    slices = (np.ascontiguousarray(chosen[:, :, k], dtype=np.uint16).view(np.int16) for k in range(chosen.shape[2]))
+    chosen = _middle_voxels(view, factors)
+    slices = (np.ascontiguousarray(one, dtype=np.uint16).view(np.int16) for one in chosen)
     return PackedVolume(_compressed(slices))
 
 
@@ -89,6 +91,7 @@ def _scale(view: np.ndarray) -> tuple[float, float]:
             whole = whole and bool(np.all(values == np.rint(values)))
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
+        mapped.give_back()
     if not low <= high:
         return 1.0, 0.0
     if whole and low >= _LOWEST and high <= _HIGHEST:
@@ -113,22 +116,33 @@ def _blocks(view: np.ndarray, factors: Factors) -> Iterator[np.ndarray]:
     if max(factors) == 1:
         yield from (np.asarray(view[:, :, k]) for k in range(view.shape[2]))
         return
-    for begin in range(0, view.shape[2], factors[2]):
-        slab = np.asarray(view[:, :, begin : begin + factors[2]], dtype=np.float64).mean(axis=2)
-        for axis in (0, 1):
-            starts = np.arange(0, slab.shape[axis], factors[axis])
-            counts = np.diff(np.append(starts, slab.shape[axis]))
-            slab = np.add.reduceat(slab, starts, axis=axis) / (counts[:, None] if axis == 0 else counts)
-        yield slab
+    width, depth, height = view.shape
+    sizes = [np.minimum(f, n - np.arange(0, n, f)) for f, n in zip(factors, (width, depth), strict=False)]
+    for begin in range(0, height, factors[2]):
+        slab = _sums(view[:, :, begin : begin + factors[2]], factors[2], 2)[:, :, 0]
+        for axis in (1, 0):
+            slab = _sums(slab, factors[axis], axis)
+        yield slab / (min(factors[2], height - begin) * np.multiply.outer(*sizes))
 
 
-def _middle_voxels(view: np.ndarray, factors: Factors) -> np.ndarray:
-    """Of each block the voxel nearest its middle."""
-    chosen = [
+def _sums(array: np.ndarray, factor: int, axis: int) -> np.ndarray:
+    """Sums of so many neighbours along an axis, in float64; the last one may have fewer."""
+    before = (slice(None),) * axis
+    sums = array[(*before, slice(0, None, factor))].astype(np.float64)
+    for offset in range(1, factor):
+        further = array[(*before, slice(offset, None, factor))]
+        sums[(*before, slice(0, further.shape[axis]))] += further
+    return sums
+
+
+def _middle_voxels(view: np.ndarray, factors: Factors) -> Iterator[np.ndarray]:
+    """Slices ``(x, y)`` of the voxel nearest the middle of each block."""
+    across, up, along = (
         np.minimum(np.arange(0, edge, factor) + (factor - 1) // 2, edge - 1)
         for edge, factor in zip(view.shape, factors, strict=True)
-    ]
-    return view[np.ix_(*chosen)]
+    )
+    for k in along:
+        yield view[:, :, k][np.ix_(across, up)]
 
 
 def _compressed(slices: Iterator[np.ndarray]) -> str:
@@ -138,5 +152,6 @@ def _compressed(slices: Iterator[np.ndarray]) -> str:
     for one in slices:
         numbers = np.ascontiguousarray(one.T).astype("<i2", copy=False)
         parts.append(packer.compress(numbers.view(np.uint8).reshape(-1, 2).T.tobytes()))
+        mapped.give_back()
     parts.append(packer.flush())
     return base64.b64encode(b"".join(parts)).decode("ascii")

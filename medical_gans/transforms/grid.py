@@ -19,6 +19,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
 from medical_gans.errors import SettingError
+from medical_gans.io import mapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,7 @@ PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 Part = tuple[slice, ...]
 """First and last voxel of a part of a volume, per axis."""
 
+_SAME_DISTANCE = 1e-3  # of one slice: images show the slices of the MR themselves, not what lies between
 _AROUND = 2  # voxels of the network's grid that are kept around a part, so that the way back interpolates
 
 
@@ -106,7 +108,7 @@ class ToGridd(MapTransform):
             array = nibabel.apply_orientation(image.numpy()[0], orientation)
             affine = affine @ nibabel.orientations.inv_ornt_aff(orientation, image.shape[1:])
             backwards = any(stride < 0 for stride in array.strides)  # which torch has not
-            tensor = torch.from_numpy(array.copy() if backwards else array)[None]
+            tensor = torch.from_numpy(mapped.converted(array, array.dtype) if backwards else array)[None]
             turned[key] = MetaTensor(tensor, meta={**image.meta, "affine": torch.from_numpy(affine)})
         return turned
 
@@ -222,6 +224,18 @@ class SlicePlane(NetworkView):
         super().__init__(sizes, edges, spacing)
         wanted = spacing[axis]
         self.distance = wanted / edges[axis] if wanted else 1.0
+
+    @property
+    def neighbours(self) -> int:
+        """Slices on each side of the middle one that an image shows as they are; 0 where these are interpolated."""
+        return self.adjacent // 2 if abs(self.distance - 1.0) < _SAME_DISTANCE else 0
+
+    def settled(self, part: Part, box: Part) -> Part:
+        """Of the slices seen with a part and before it, those that no later image shows, and no earlier part gave."""
+        here, whole = part[self.axis], box[self.axis]
+        start = here.start if here.start == whole.start else max(here.start - self.neighbours, whole.start)
+        stop = here.stop if here.stop == whole.stop else max(here.stop - self.neighbours, start)
+        return (*part[: self.axis], slice(start, stop), *part[self.axis + 1 :])
 
     def depth(self, box: Part) -> int:
         return int(box[self.axis].stop - box[self.axis].start)

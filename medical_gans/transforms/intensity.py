@@ -17,6 +17,8 @@ from monai.transforms import Compose, MapTransform
 from scipy import ndimage
 
 from medical_gans.errors import InputError
+from medical_gans.io import mapped
+from medical_gans.transforms.grid_mask import GridMask
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,11 @@ _IN_A_SLICE = ndimage.generate_binary_structure(2, 1)[:, :, None]
 
 
 def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR") -> np.ndarray:
+    """Body of a patient as a boolean array of the shape of the volume; see `body_on_grid`."""
+    return body_on_grid(array, spacing, modality)[:, :, :]
+
+
+def body_on_grid(array: np.ndarray, spacing: Sequence[float], modality: str = "MR") -> GridMask:
     """Body of a patient: largest connected object above air, closed, holes filled slice by slice.
 
     In an MR a second limb counts as well: every object of a tenth of the largest one's size. In a CT such an object
@@ -47,10 +54,11 @@ def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR")
         modality: ``"MR"`` (threshold relative to the 99th percentile) or ``"CT"`` (threshold in HU).
 
     Returns:
-        Boolean array of the same shape; all False when nothing is above the threshold.
+        The mask of the volume on that grid; empty when nothing is above the threshold.
     """
-    steps = [max(1, round(_MASK_SPACING_MM / s)) for s in spacing]
-    coarse = np.asarray(array[tuple(slice(None, None, s) for s in steps)], dtype=np.float32)
+    steps = tuple(max(1, round(_MASK_SPACING_MM / s)) for s in spacing)
+    seen = mapped.looked_up(array[tuple(slice(None, None, s) for s in steps)])
+    coarse = np.asarray(seen, dtype=np.float32)
     if modality == "CT":
         above = coarse > _BODY_THRESHOLD["CT"]
     else:
@@ -58,22 +66,21 @@ def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR")
     above = ndimage.binary_opening(above, iterations=1) if min(above.shape) > 4 else above
     labels, count = ndimage.label(above)
     if count == 0:
-        return np.zeros(array.shape, dtype=bool)
+        return GridMask(np.zeros(coarse.shape, dtype=bool), steps, array.shape)
     sizes = np.bincount(labels.ravel())[1:]
     kept = np.flatnonzero(sizes >= (_SECOND_LIMB if modality == "MR" else 1.0) * sizes.max()) + 1
     body = ndimage.binary_closing(np.pad(np.isin(labels, kept), 4), iterations=3)[4:-4, 4:-4, 4:-4]
     body = ndimage.binary_fill_holes(body, structure=_IN_A_SLICE)
-    for axis in (2, 1, 0):
-        body = np.repeat(body, steps[axis], axis)
-    return body[tuple(slice(0, size) for size in array.shape)]
+    return GridMask(body, steps, array.shape)
 
 
-def mr_reference_intensity(array: np.ndarray, mask: np.ndarray) -> float:
+def mr_reference_intensity(array: np.ndarray, mask: np.ndarray | GridMask) -> float:
     """MR value of the brightest ordinary tissue (99th percentile in the body), the unit of `normalise_mr`."""
     step = tuple(slice(None, None, max(1, n // 160)) for n in array.shape)
-    inside = array[step][mask[step]]
+    seen = mapped.looked_up(array[step])
+    inside = seen[mask[step]]
     if inside.size == 0:
-        inside = array[step].ravel()
+        inside = seen.ravel()
     return float(np.percentile(inside, 99.0))
 
 
@@ -96,7 +103,7 @@ def unit_to_hounsfield(unit: torch.Tensor) -> torch.Tensor:
     left_hu, left = first_hu, first
     for right_hu, right in rest:
         slope = (right_hu - left_hu) / (right - left)
-        hounsfield = hounsfield + slope * (unit.clamp(left, right) - left)
+        hounsfield += unit.clamp(left, right).sub_(left).mul_(slope)
         left_hu, left = right_hu, right
     return hounsfield
 
@@ -155,7 +162,7 @@ class StoredMR:
             InputError: nothing stands out from air.
         """
         mr, edges = canonical(image)
-        mask = body_mask(mr, edges)
+        mask = body_on_grid(mr, edges)
         if not mask.any():
             raise InputError(f"{_name(image)} shows no body: nothing stands out from air. Check that it is an MR.")
         return cls(image.as_tensor(), 2.0 / (MR_CEILING * mr_reference_intensity(mr, mask)))
@@ -168,7 +175,8 @@ class StoredMR:
         return len(self.stored)
 
     def __getitem__(self, where: Any) -> torch.Tensor:
-        return self.stored[where].to(torch.float32, copy=True).mul_(self.factor).sub_(1.0).clamp_(-1.0, 1.0)
+        seen = torch.from_numpy(mapped.looked_up(self.stored[where].numpy()))
+        return seen.to(torch.float32, copy=True).mul_(self.factor).sub_(1.0).clamp_(-1.0, 1.0)
 
     def movedim(self, source: int, destination: int) -> StoredMR:
         """The same, seen along another axis first."""

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from medical_gans.errors import InputError, UserError
-from medical_gans.io import Volume, read_volume
+from medical_gans.io import Volume, mapped, read_volume
 from medical_gans.transforms.intensity import AIR_HU
 
 HOUNSFIELD_BELOW = -300.0
@@ -122,7 +122,7 @@ def with_background_at_zero(volume: Volume) -> Volume:
         f"The MR was normalised or shifted before (its background lies at {background:.4g}, its values reach from "
         f"{low:.4g} to {high:.4g}); it was shifted so that the background is 0."
     )
-    array = volume.array.astype(np.float32) - np.float32(background)
+    array = mapped.converted(volume.array, np.float32, background)
     return replace(volume, array=array, repairs=(*volume.repairs, said))
 
 
@@ -186,12 +186,13 @@ def _background(array: np.ndarray, low: float, high: float) -> float | None:
 def _shell(array: np.ndarray) -> np.ndarray:
     """The outermost voxels. Slices are views, where `np.take` would first copy a volume that is not in C order."""
     sides = (slice(0, _SHELL), slice(-_SHELL, None))
-    return np.concatenate([array[(slice(None),) * axis + (side,)].ravel() for axis in range(3) for side in sides])
+    views = [array[(slice(None),) * axis + (side,)] for axis in range(3) for side in sides]
+    return np.concatenate([mapped.looked_up(view).ravel() for view in views])
 
 
 def _sample(array: np.ndarray) -> np.ndarray:
     step = max(1, math.ceil((array.size / _MOST_VOXELS) ** (1 / 3)))
-    return array[::step, ::step, ::step]
+    return mapped.looked_up(array[::step, ::step, ::step])
 
 
 class ReadImaged(MapTransform):
@@ -261,10 +262,11 @@ def on_its_grid(array: np.ndarray, volume: Volume, **further: Any) -> MetaTensor
         further: entries of its metadata.
     """
     unsigned = array.dtype.kind == "u" and array.itemsize > 1
-    native = np.int32 if unsigned else array.dtype.newbyteorder("=")
-    array = np.require(array, dtype=native, requirements="W")
+    native = np.dtype(np.int32) if unsigned else array.dtype.newbyteorder("=")
     backwards = any(stride < 0 for stride in array.strides)  # which torch has not
-    tensor = torch.from_numpy(array.copy() if backwards else array)
+    if backwards or array.dtype != native or not array.flags.writeable:
+        array = mapped.converted(array, native)
+    tensor = torch.from_numpy(array)
     affine = np.array(volume.affine, dtype=np.float64)
     meta = {
         "affine": torch.from_numpy(affine),

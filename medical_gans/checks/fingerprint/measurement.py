@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage, special
 
+from medical_gans.io import mapped
 from medical_gans.transforms import body_mask, hounsfield_to_unit, mr_reference_intensity, normalise_mr
 
 QUANTILE_LEVELS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95)
@@ -50,7 +51,8 @@ def measure(array: np.ndarray, spacing: Sequence[float], modality: str) -> Measu
     extent = np.array(array.shape) * spacing
     grid = max(_GRID_MM, float(np.prod(extent) / _MOST_VOXELS) ** (1 / 3))
     steps = [max(1, round(grid / size)) for size in spacing]
-    coarse = np.asarray(array[tuple(slice(None, None, step) for step in steps)], dtype=np.float32)
+    seen = mapped.looked_up(array[tuple(slice(None, None, step) for step in steps)])
+    coarse = np.asarray(seen, dtype=np.float32)
     coarse_spacing = [size * step for size, step in zip(spacing, steps, strict=True)]
     body = body_mask(coarse, coarse_spacing, modality)
     if np.count_nonzero(body) < _FEWEST_VOXELS or coarse.min() == coarse.max():

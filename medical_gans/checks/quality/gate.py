@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,10 +39,11 @@ from medical_gans.checks.quality.measures import (
     void_object,
 )
 from medical_gans.checks.quality.realism import RealismCritic, RealismMap, realism_sheet
-from medical_gans.io import Volume
+from medical_gans.io import Volume, mapped
 from medical_gans.report.viewer import Place, in_mm
 from medical_gans.report.views import CaseVolumes
-from medical_gans.transforms import body_mask
+from medical_gans.transforms.grid_mask import GridMask
+from medical_gans.transforms.intensity import body_on_grid
 
 Draw = Callable[[CaseVolumes, Path], Path]
 """Draws a picture of a case to a file."""
@@ -60,6 +62,8 @@ _NO_CT = "these weights do not make a CT of this MR: they are of another site, o
 _CUT_CM2 = (2.0, 20.0)
 _SPREAD_HU = (40.0, 80.0)
 _FACES = {"left": (0, 0), "right": (0, -1), "back": (1, 0), "front": (1, -1)}
+_VOXELS_AT_ONCE = 1 << 22
+_AROUND = 2  # voxels
 _UNLIKE_SLICES = (0.15, 0.5)  # share of slices beyond the distance that 5 % of the training slices exceed
 
 
@@ -161,9 +165,9 @@ class QualityGate:
         spacing = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
         source, synthetic = (nibabel.apply_orientation(array, orientation) for array in (mr.array, hounsfield))
         with ThreadPoolExecutor(2) as both:  # most of scipy works outside of Python's lock
-            outline, shown = both.map(body_mask, (synthetic, source), (spacing, spacing), ("CT", "MR"))
+            outline, shown = both.map(body_on_grid, (synthetic, source), (spacing, spacing), ("CT", "MR"))
         field_of_view = self._field_of_view(shown, spacing)
-        body = np.logical_or(outline, shown, out=shown)
+        body = outline | shown
         realism = self.critic(synthetic, body, spacing) if self.critic is not None and body.any() else None
         spread = None if standard_deviation is None else nibabel.apply_orientation(standard_deviation, orientation)
         checks = [
@@ -179,7 +183,7 @@ class QualityGate:
         affine = mr.affine @ nibabel.orientations.inv_ornt_aff(orientation, mr.array.shape)
         return Verdict(checks, realism if judged else None, self.limits.patch_score if self.limits else 0.0, affine)
 
-    def _field_of_view(self, body: np.ndarray, spacing: tuple[float, ...]) -> Check:
+    def _field_of_view(self, body: GridMask, spacing: tuple[float, ...]) -> Check:
         name = "field of view"
         if not body.any():
             return Check(name, RED, "no body", "a body", "Check that the right file was chosen.")
@@ -200,7 +204,7 @@ class QualityGate:
         limit = f"amber {amber:g} cm2, red {most:.1f} cm per slice, as in training"
         return Check(name, light, found, limit, advice, voxel=_cut_voxel(body, sides))
 
-    def _tissues(self, hounsfield: np.ndarray, body: np.ndarray) -> Iterator[Check]:
+    def _tissues(self, hounsfield: np.ndarray, body: GridMask) -> Iterator[Check]:
         found = tissue_figures(hounsfield, body)
         for name in (*found, *(set(self.limits.tissue) - set(found) if self.limits else ())):
             tissue, kind = name.split("_")
@@ -215,7 +219,7 @@ class QualityGate:
                 advice = "Compare this tissue with the MR in the pictures."
                 yield Check(title, usual.light(value), _shown(value, kind), _interval(usual, kind), advice)
 
-    def _slices(self, mr: np.ndarray, body: np.ndarray) -> Check:
+    def _slices(self, mr: np.ndarray, body: GridMask) -> Check:
         name = "slices of the MR"
         if self.limits is None:
             return Check(name, GREY, "no limits for these weights")
@@ -237,7 +241,7 @@ class QualityGate:
         middle = (float(across), float(up), float(worst_slice))
         return Check(name, light, found, limit, "Look at these slices: contrast, artefact, anatomy.", voxel=middle)
 
-    def _voids(self, mr: np.ndarray, body: np.ndarray, spacing: tuple[float, ...]) -> Check:
+    def _voids(self, mr: np.ndarray, body: GridMask, spacing: tuple[float, ...]) -> Check:
         found, middle = void_object(mr, body, spacing)
         if self.limits is None:
             return Check("signal voids", GREY, f"{found:.1f} ml")
@@ -263,7 +267,7 @@ class QualityGate:
         )
 
 
-def _uncertainty(standard_deviation: np.ndarray | None, body: np.ndarray) -> Check:
+def _uncertainty(standard_deviation: np.ndarray | None, body: GridMask) -> Check:
     name = "uncertainty"
     if standard_deviation is None:
         return Check(name, GREY, "one estimate only; set flips, several planes or weights", needed=False)
@@ -273,14 +277,27 @@ def _uncertainty(standard_deviation: np.ndarray | None, body: np.ndarray) -> Che
     light = upper_light(mean, *_SPREAD_HU)
     where: tuple[float, float, float] | None = None
     if light != GREEN:
-        spread = ndimage.uniform_filter(np.where(body, standard_deviation, 0).astype(np.float32), 5)
-        right, anterior, superior = np.unravel_index(int(spread.argmax()), spread.shape)
-        where = (float(right), float(anterior), float(superior))
+        where = _widest(standard_deviation, body)
     advice = "Look at the picture of the standard deviation."
     return Check(name, light, found, limit, advice, voxel=where)
 
 
-def _cut_voxel(body: np.ndarray, sides: Mapping[str, float]) -> tuple[float, float, float] | None:
+def _widest(standard_deviation: np.ndarray, body: GridMask) -> tuple[float, float, float]:
+    """Voxel in the body around which the standard deviation is largest, by the mean of 5 x 5 x 5 voxels."""
+    length, *others = standard_deviation.shape
+    most, where = -1.0, (0, 0, 0)
+    thick = max(1, _VOXELS_AT_ONCE // math.prod(others))
+    for begin in range(0, length, thick):
+        seen = slice(max(0, begin - _AROUND), begin + thick + _AROUND)
+        values = np.where(body[seen], mapped.looked_up(standard_deviation[seen]), 0).astype(np.float32)
+        means = ndimage.uniform_filter(values, 2 * _AROUND + 1)[begin - seen.start :][:thick]
+        if (found := float(means.max())) > most:
+            first, second, third = np.unravel_index(int(means.argmax()), means.shape)
+            most, where = found, (begin + int(first), int(second), int(third))
+    return float(where[0]), float(where[1]), float(where[2])
+
+
+def _cut_voxel(body: GridMask, sides: Mapping[str, float]) -> tuple[float, float, float] | None:
     """Middle of the body where the picture cuts most of it."""
     side = max(sides, key=lambda name: sides[name])
     if sides[side] == 0:

@@ -11,8 +11,13 @@ import numpy as np
 from scipy import ndimage
 
 from medical_gans.checks.quality.limits import AMBER, GREEN, GREY, RED, Check
+from medical_gans.io import mapped
 from medical_gans.metrics.vault import measure_vault
 from medical_gans.transforms import mr_reference_intensity, normalise_mr
+from medical_gans.transforms.grid_mask import GridMask
+
+Mask = np.ndarray | GridMask
+"""Boolean, as an array or kept on a coarse grid."""
 
 TISSUES: Mapping[str, tuple[float, float]] = {
     "air": (-np.inf, -200.0),
@@ -31,7 +36,7 @@ _VOID_RADIUS_MM = 4.0  # the cortex of a long bone is thinner than twice this
 _GRID_MM = 2.0
 
 
-def tissue_figures(hounsfield: np.ndarray, body: np.ndarray) -> dict[str, float]:
+def tissue_figures(hounsfield: np.ndarray, body: Mask) -> dict[str, float]:
     """``<tissue>_share`` of the body, and ``<tissue>_hu``, the median HU of fat, soft tissue and bone.
 
     A median of a tissue that is not there is left out.
@@ -48,20 +53,21 @@ def tissue_figures(hounsfield: np.ndarray, body: np.ndarray) -> dict[str, float]
     return figures
 
 
-def _counted(hounsfield: np.ndarray, body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _counted(hounsfield: np.ndarray, body: Mask) -> tuple[np.ndarray, np.ndarray]:
     """Values in the body, rising, and how often each comes; of whole numbers without a copy of them all."""
     if hounsfield.dtype.kind not in "iu":
-        return np.unique(hounsfield[body], return_counts=True)
+        return np.unique(hounsfield[np.asarray(body)], return_counts=True)
     slices = range(hounsfield.shape[2])
-    lowest, highest = int(hounsfield.min()), int(hounsfield.max())
+    lowest, highest = map(int, mapped.extremes(hounsfield))
     counts = np.zeros(highest - lowest + 1, dtype=np.int64)
     for k in slices:
-        found = hounsfield[:, :, k][body[:, :, k]].astype(np.int64) - lowest
+        found = hounsfield[:, :, k].T[body[:, :, k].T].astype(np.int64) - lowest  # in the order of files
         counts += np.bincount(found, minlength=len(counts))
+        mapped.give_back()
     return np.arange(lowest, highest + 1), counts
 
 
-def cut_areas(body: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+def cut_areas(body: Mask, spacing: Sequence[float]) -> dict[str, float]:
     """Area in cm2 where the body meets each side of the picture."""
     areas: dict[str, float] = {}
     for axis, ends in enumerate(_SIDES):
@@ -71,7 +77,7 @@ def cut_areas(body: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     return areas
 
 
-def cut_outline(body: np.ndarray, spacing: Sequence[float]) -> float:
+def cut_outline(body: Mask, spacing: Sequence[float]) -> float:
     """Length in cm of the body's outline that the sides of the picture cut, mean over the axial slices with body.
 
     Other than an area it does not grow with the number of slices.
@@ -82,14 +88,17 @@ def cut_outline(body: np.ndarray, spacing: Sequence[float]) -> float:
     return 10 * total / (shown * spacing[2]) if shown else 0.0
 
 
-def slice_quantiles(mr: np.ndarray, body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def slice_quantiles(mr: np.ndarray, body: Mask) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the axial slices that show body, and the quantiles of their intensity ``(slice, quantile)``.
 
     Intensity is that of `transforms.normalise_mr` with the reference of the whole volume.
     """
     reference = mr_reference_intensity(mr, body)
     shown = np.flatnonzero(body.mean(axis=(0, 1)) > _LEAST_BODY)
-    rows = [np.quantile(normalise_mr(mr[:, :, k][body[:, :, k]], reference), SLICE_QUANTILES) for k in shown]
+    rows = []
+    for k in shown:
+        rows.append(np.quantile(normalise_mr(mr[:, :, k][body[:, :, k]], reference), SLICE_QUANTILES))
+        mapped.give_back()
     return shown, np.array(rows).reshape(len(rows), len(SLICE_QUANTILES))
 
 
@@ -99,18 +108,18 @@ def mahalanobis(rows: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np
     return np.sqrt(np.einsum("ri,ij,rj->r", offset, precision, offset))
 
 
-def largest_void(mr: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> float:
+def largest_void(mr: np.ndarray, body: Mask, spacing: Sequence[float]) -> float:
     """Volume in ml of the largest dark object in the body that is thicker than a cortex, as metal leaves it."""
     return void_object(mr, body, spacing)[0]
 
 
 def void_object(
-    mr: np.ndarray, body: np.ndarray, spacing: Sequence[float]
+    mr: np.ndarray, body: Mask, spacing: Sequence[float]
 ) -> tuple[float, tuple[float, float, float] | None]:
     """Volume in ml of what `largest_void` measures, and the voxel in its middle; None where there is none."""
     steps = [max(1, round(_GRID_MM / edge)) for edge in spacing]
     part = tuple(slice(None, None, step) for step in steps)
-    coarse, inside = mr[part], body[part]
+    coarse, inside = mapped.looked_up(mr[part]), body[part]
     edges = np.array(spacing) * steps
     dark = inside & (coarse < _VOID_INTENSITY * mr_reference_intensity(mr, body))
     depth = _inner_distance(np.pad(dark, 1, mode="edge"), edges)[1:-1, 1:-1, 1:-1]
@@ -143,10 +152,12 @@ def _box_around(mask: np.ndarray, voxels: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(max(0, int(b.start - n)), int(b.stop + n)) for b, n in zip(box, voxels, strict=True))
 
 
-def uncertainty_figures(standard_deviation: np.ndarray, body: np.ndarray) -> tuple[float, float]:
+def uncertainty_figures(standard_deviation: np.ndarray, body: Mask) -> tuple[float, float]:
     """Mean standard deviation in the body in HU, and the share of the body above 100 HU."""
-    inside = standard_deviation[body]
-    return (float(inside.mean()), float(np.mean(inside > 100))) if inside.size else (0.0, 0.0)
+    values, counts = _counted(standard_deviation, body)
+    if not (number := int(counts.sum())):
+        return 0.0, 0.0
+    return float((values * counts).sum() / number), float(counts[values > 100].sum() / number)
 
 
 VAULT_LIMITS: Mapping[str, tuple[float, float, float, float]] = {
@@ -179,7 +190,7 @@ _SHOWN = {
 
 
 def vault_checks(
-    hounsfield: np.ndarray, outline: np.ndarray, spacing: Sequence[float], limits: Mapping[str, Sequence[float]]
+    hounsfield: np.ndarray, outline: Mask, spacing: Sequence[float], limits: Mapping[str, Sequence[float]]
 ) -> list[Check]:
     """A check of each figure of `metrics.vault.measure_vault` that has limits.
 

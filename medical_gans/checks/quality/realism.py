@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medical_gans.io import mapped
 from medical_gans.report.pictures import Sheet
 from medical_gans.report.views import AXIAL, SOFT_TISSUE, CaseVolumes, radiological_slice
 from medical_gans.transforms import AIR_HU, hounsfield_to_unit, resize_in_plane
+from medical_gans.transforms.grid_mask import GridMask
 from medical_gans.weights import WeightsCard, load_network
 
 _LEAST_BODY = 0.5  # of the voxels around the middle of a patch
@@ -74,7 +76,7 @@ class RealismCritic:
         return cls(network, card.spacing[:2] if card is not None else (None, None))
 
     @torch.no_grad()
-    def __call__(self, hounsfield: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> RealismMap:
+    def __call__(self, hounsfield: np.ndarray, body: np.ndarray | GridMask, spacing: Sequence[float]) -> RealismMap:
         """Score every axial slice that shows body.
 
         Args:
@@ -83,7 +85,10 @@ class RealismCritic:
             spacing: mm.
         """
         shown = np.flatnonzero(body.any(axis=(0, 1)))
-        maps = [self._scores(hounsfield[:, :, k], body[:, :, k], spacing) for k in shown]
+        maps = []
+        for k in shown:
+            maps.append(self._scores(hounsfield[:, :, k], body[:, :, k], spacing))
+            mapped.give_back()
         return RealismMap(shown, np.stack(maps) if maps else np.empty((0, 0, 0)))
 
     def _scores(self, hounsfield: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> np.ndarray:

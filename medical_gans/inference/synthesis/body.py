@@ -15,8 +15,10 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from medical_gans.io import mapped
 from medical_gans.transforms import body_mask
 from medical_gans.transforms.grid import Part
+from medical_gans.transforms.grid_mask import GridMask
 from medical_gans.transforms.intensity import StoredMR
 
 _GRID_MM = 2.0
@@ -34,13 +36,11 @@ class BodyRegion:
     """The widened body, kept on a grid of about 2 mm so that its size does not grow with the resolution.
 
     Attributes:
-        inside: boolean, every `steps`-th voxel of the volume.
-        steps: voxels of the volume per voxel of `inside`, per axis.
+        inside: the region, on that grid.
         box: part of the volume that holds the region and some air around it.
     """
 
-    inside: np.ndarray
-    steps: tuple[int, ...]
+    inside: GridMask
     box: Part
 
     @classmethod
@@ -60,15 +60,11 @@ class BodyRegion:
             context = round(_CONTEXT_MM / edge)
             first, end = int(filled[0]) * step - context, (int(filled[-1]) + 1) * step + context
             box.append(slice(max(0, first), min(size, end)))
-        return cls(inside, steps, tuple(box))
+        return cls(GridMask(inside, steps, tuple(mr.shape)), tuple(box))
 
     def at(self, part: Part) -> np.ndarray:
         """Whether the voxels of a part of the volume lie in the widened body, boolean ``(x, y, z)``."""
-        indices = [
-            np.minimum(np.arange(p.start, p.stop) // step, size - 1)
-            for p, step, size in zip(part, self.steps, self.inside.shape, strict=True)
-        ]
-        return self.inside[np.ix_(*indices)]
+        return self.inside[part]
 
 
 def _with_faint(inside: np.ndarray, mr: np.ndarray, edges: Sequence[float]) -> np.ndarray:
@@ -109,12 +105,13 @@ _AT_ONCE = 16  # slices
 def body_outline(hounsfield: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """What is denser than air, ``(i, j, k)``, by slice: holes filled, specks below 1 cm2 left out."""
     columns, rows, slices = hounsfield.shape
-    body = np.zeros((slices, rows + 2, columns + 2), dtype=bool)  # with air around each slice
+    body = mapped.full((columns + 2, rows + 2, slices), False, bool).T  # with air around each slice
     column, row, _ = np.linalg.norm(affine[:3, :3], axis=0)
     for begin in range(0, slices, _AT_ONCE):
         part = slice(begin, begin + _AT_ONCE)
         body[part, 1:-1, 1:-1] = hounsfield[:, :, part].T > _AIR_BELOW
         _keep_solid_islands(body[part], _SPECK_MM2 / (column * row))
+        mapped.give_back()
     return body[:, 1:-1, 1:-1].T
 
 

@@ -104,8 +104,8 @@ class Generators:
         """Slices of so many voxels that are best translated together."""
         return max(1, int(_VOXELS_PER_PASS.get(self.device.type, _VOXELS_PER_PASS["cpu"]) // voxels))
 
-    def translate(self, number: int, images: Tensor) -> Tensor:
-        """Middle channel ``(batch, 1, *spatial)``, in [-1, 1], of what a generator makes of images."""
+    def translate(self, number: int, images: Tensor, all_channels: bool = False) -> Tensor:
+        """What a generator makes of images, in [-1, 1]: the middle channel ``(batch, 1, *spatial)``, or all of them."""
         sizes = images.shape[2:]
         beyond = [-size % self.stride for size in sizes]
         padding = [amount for size in reversed(beyond) for amount in (0, size)]
@@ -117,8 +117,8 @@ class Generators:
                 padded = padded.contiguous(memory_format=torch.channels_last)
             made = self.inferer(padded, self._network(number, padded.shape[2:]))
             middle = made.shape[1] // 2
-            inside = tuple(slice(0, size) for size in sizes)
-            made = made[(slice(None), slice(middle, middle + 1), *inside)].float()
+            channels = slice(None) if all_channels else slice(middle, middle + 1)
+            made = made[(slice(None), channels, *(slice(0, size) for size in sizes))].float()
             if made.is_cuda:
                 torch.cuda.synchronize(made.device)
         self.seconds += time.perf_counter() - begin

@@ -16,7 +16,7 @@ from medical_gans.errors import InputError, OutputError, SettingError
 from medical_gans.inference.cohort import CohortEvaluator, Progress, is_made_from, made_from, timed
 from medical_gans.inference.synthesis.body import body_outline
 from medical_gans.inference.synthesis.volume import SliceSynthesis, SyntheticCT
-from medical_gans.io import Case, Volume, aligned_to, read_mask, read_volume, save_volume
+from medical_gans.io import Case, Volume, aligned_to, mapped, read_mask, read_volume, save_volume
 from medical_gans.io.ownership import Origin, Source, source
 from medical_gans.io.writing import whole_folder
 from medical_gans.networks.freed_memory import give_back_freed_memory
@@ -264,6 +264,10 @@ class CaseSynthesis:
             InputError: the MR cannot be used, or `strict` refuses it.
             OutputError: the files cannot be written.
         """
+        with mapped.large_volumes_in(self.output_dir):
+            return self._run(case, on_progress)
+
+    def _run(self, case: Case, on_progress: Progress | None) -> list[str]:
         assert case.mr is not None
         seconds: dict[str, float] = {}
         with timed(seconds, "read"):

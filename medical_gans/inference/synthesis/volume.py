@@ -21,7 +21,8 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.cohort import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
-from medical_gans.io import Volume, read_volume
+from medical_gans.inference.synthesis.neighbours import NeighbourMean
+from medical_gans.io import Volume, mapped, read_volume
 from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, Part, SlicePlane, ToGridd, WholeBody, grid_of
@@ -171,8 +172,8 @@ class SliceSynthesis:
         if self.generators.device.type == "cpu":
             keep_freed_memory()
         translation = _Translation(self, mr, edges, body, on_progress)
-        hounsfield = np.full(shape, int(AIR_HU), dtype=np.int16, order="F")
-        spread = np.zeros_like(hounsfield) if self.uncertainty and translation.estimates > 1 else None
+        hounsfield = mapped.full(shape, AIR_HU, np.int16)
+        spread = mapped.full(shape, 0, np.int16) if self.uncertainty and translation.estimates > 1 else None
         translation.write(
             nibabel.apply_orientation(hounsfield, orientation),
             None if spread is None else nibabel.apply_orientation(spread, orientation),
@@ -249,21 +250,23 @@ class _Translation:
         bone or air which one of them invents is left out.
         """
         if len(self.views) == 1:
-            for part in self._parts(self.views[0]):
+            for part, estimates in self._translated(self.views[0]):
                 moments = Moments(_shape(part), spread is not None)
-                for estimate in self._estimates(self.views[0], part):
+                for estimate in estimates:
                     moments.add(..., estimate, moments.count + 1)
                 deviation = None if spread is None else moments.standard_deviation(...)
                 self._write_part(moments.mean, deviation, part, hounsfield, spread)
+                if self._runs_along(self.views[0], hounsfield):
+                    mapped.give_back()
             return
         shape = _shape(self.body.box)
-        planes = [np.empty(shape, dtype=np.int16) for _ in self.views]
+        planes = [mapped.empty(shape, np.int16) for _ in self.views]
         spreads = None if spread is None else Moments(shape, True)
         number = 0
         for view, plane in zip(self.views, planes, strict=True):
-            for part in self._parts(view):
+            for part, estimates in self._translated(view):
                 moments = Moments(_shape(part), False)
-                for estimate in self._estimates(view, part):
+                for estimate in estimates:
                     moments.add(..., estimate.copy(), moments.count + 1)
                     if spreads is not None:
                         spreads.add(self._in_box(part), estimate, number + moments.count)
@@ -276,17 +279,42 @@ class _Translation:
             deviation = None if spreads is None else spreads.standard_deviation(inside)
             self._write_part(_agreed([plane[inside] for plane in planes]), deviation, part, hounsfield, spread)
 
-    def _estimates(self, view: NetworkView, part: Part) -> Iterator[np.ndarray]:
-        """HU ``(x, y, z)`` in float32 of a part of the MR, by each generator and mirror image."""
+    def _translated(self, view: NetworkView) -> Iterator[tuple[Part, Iterator[np.ndarray]]]:
+        """Parts of the MR in order, and of each the estimates in HU, ``(x, y, z)`` float32, to be taken at once.
+
+        There is one by each generator and mirror image. Where the slices of an image are those of the MR, each is the
+        mean of all that the images say of it, so that a part ends before the slices which the next images still show.
+        """
+        estimates = [(mirror, number) for mirror in self._mirrored(view) for number in range(len(self.generators))]
+        reach = view.neighbours if isinstance(view, SlicePlane) else 0
+        means = [NeighbourMean(2 * reach + 1, view.depth(self.body.box)) for _ in estimates] if reach else None
+        for part in self._parts(view):
+            ready = view.settled(part, self.body.box) if isinstance(view, SlicePlane) else part
+            made = self._estimates(view, part, ready, estimates, means)
+            if min(_shape(ready)) > 0:
+                yield ready, made
+            else:
+                list(made)
+
+    def _estimates(
+        self,
+        view: NetworkView,
+        part: Part,
+        ready: Part,
+        estimates: Sequence[tuple[int | None, int]],
+        means: Sequence[NeighbourMean] | None,
+    ) -> Iterator[np.ndarray]:
         shown = view.images(self.mr, part).to(self.generators.device)
-        for mirror in self._mirrored(view):
+        for index, (mirror, number) in enumerate(estimates):
             looked_at = shown if mirror is None else shown.flip(mirror)
-            for number in range(len(self.generators)):
-                made = unit_to_hounsfield(self.generators.translate(number, looked_at))
-                if mirror is not None and mirror > 1:
-                    made = made.flip(mirror)
-                self._report(len(made))
-                yield view.volume(made, part, AIR_HU)
+            made = unit_to_hounsfield(self.generators.translate(number, looked_at, all_channels=means is not None))
+            if mirror is not None:
+                made = made.flip(mirror) if mirror > 1 or means is not None else made
+            self._report(len(made))
+            if means is not None:
+                made = means[index](made)
+            if min(_shape(ready)) > 0:
+                yield view.volume(made, ready, AIR_HU)
 
     def _write_part(
         self,
@@ -297,10 +325,16 @@ class _Translation:
         spread: np.ndarray | None,
     ) -> None:
         inside = self.body.at(part)
-        hounsfield[part] = np.where(inside, np.rint(made).clip(AIR_HU, HIGHEST_HU), AIR_HU)
+        rounded = np.rint(made)
+        hounsfield[part] = np.where(inside, np.clip(rounded, AIR_HU, HIGHEST_HU, out=rounded), AIR_HU)
         if spread is not None:
             assert deviation is not None
             spread[part] = np.where(inside, np.rint(deviation), 0)
+
+    @staticmethod
+    def _runs_along(view: NetworkView, array: np.ndarray) -> bool:
+        """Whether slices are stored one after the other; across, each would need all pages of the volume again."""
+        return isinstance(view, SlicePlane) and view.axis == int(np.argmax(np.abs(array.strides)))
 
     def _parts(self, view: NetworkView) -> Iterator[Part]:
         batch = self.synthesis.slice_batch or self.generators.batch(view.voxels(self.body.box))
@@ -359,11 +393,15 @@ class Moments:
 
     def __init__(self, shape: Sequence[int], spread: bool) -> None:
         self.count = 0
-        self.mean = np.zeros(shape, dtype=np.float32)
-        self._squares = np.zeros(shape, dtype=np.float32) if spread else None
+        self.mean = mapped.full(shape, 0, np.float32)
+        self._squares = mapped.full(shape, 0, np.float32) if spread else None
 
     def add(self, part: Part | EllipsisType, estimate: np.ndarray, number: int) -> None:
         """Take in an estimate of a part of the volume, numbered from 1; `estimate` is overwritten."""
+        if number == 1:
+            self.mean[part] = estimate
+            self.count = number
+            return
         estimate -= self.mean[part]
         self.mean[part] += estimate / np.float32(number)
         if self._squares is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from pydicom import Dataset
 from pydicom.valuerep import format_number_as_ds
 
+from medical_gans.io import mapped
 from medical_gans.io.dicom.attributes import check_source, ct_image, illegal_values, mr_image, references_to
 from medical_gans.io.dicom.ct_grid import SliceGrid, onto, slice_grid
 from medical_gans.io.dicom.files import SharedElements, decimals
@@ -91,14 +92,14 @@ def write_ct_series(
         sources = _sources(grid, source_headers, affine)
         with whole_folder(folder, _origin(source_headers)) as place:
             (place / CT_FOLDER).mkdir()
-            planes = ((values[:, :, k] - np.int16(LOWEST_HU)).astype(np.uint16) for k in range(grid.shape[2]))
+            planes = ((plane - np.int16(LOWEST_HU)).astype(np.uint16) for plane in _slices(values))
             headers = _write_slices(place / CT_FOLDER, planes, grid, template, sources, uids, "ct")
             if mr is not None and not grid.is_native:
                 (place / MR_FOLDER).mkdir()
-                resampled = onto(grid, mr, affine, float(min(mr.min(), 0)))
+                resampled = onto(grid, mr, affine, min(float(mapped.extremes(mr)[0]), 0.0))
                 template = mr_image(source_headers, uids("mr"), _axial_name(source_headers[0]), moment)
-                stored = np.moveaxis(_as_stored(resampled, template), 2, 0)
-                _write_slices(place / MR_FOLDER, stored, grid, template, sources, uids, "mr")
+                stored = _as_stored(resampled, template)
+                _write_slices(place / MR_FOLDER, _slices(stored), grid, template, sources, uids, "mr")
     return CtSeries(Path(folder), headers, values, lps_to_ras(grid.affine), grid.is_native, tuple(warnings))
 
 
@@ -149,7 +150,7 @@ def _sources(grid: SliceGrid, headers: Sequence[Dataset], affine: ArrayLike) -> 
 
 
 def _within_limits(hounsfield: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    low, high = int(hounsfield.min()), int(hounsfield.max())
+    low, high = map(int, mapped.extremes(hounsfield))
     if low >= LOWEST_HU and high <= HIGHEST_HU:
         return hounsfield, []
     count = int(np.count_nonzero((hounsfield < LOWEST_HU) | (hounsfield > HIGHEST_HU)))
@@ -158,6 +159,13 @@ def _within_limits(hounsfield: np.ndarray) -> tuple[np.ndarray, list[str]]:
         "as planning systems need; the NIfTI holds them as they are."
     )
     return np.clip(hounsfield, LOWEST_HU, HIGHEST_HU), [sentence]
+
+
+def _slices(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Planes ``(column, row)``, one after the other."""
+    for k in range(array.shape[2]):
+        yield array[:, :, k]
+        mapped.give_back()
 
 
 def _resampled(grid: SliceGrid, with_mr: bool) -> str:
@@ -188,7 +196,7 @@ def _axial_name(header: Dataset) -> str:
 
 def _as_stored(real: np.ndarray, image: Dataset) -> np.ndarray:
     """16-bit pixels of an MR, with a rescale only where whole numbers of 16 bits do not hold its values."""
-    low, high = float(real.min()), float(real.max())
+    low, high = map(float, mapped.extremes(real))
     kind = integer_type(int(low), int(high)) if real.dtype.kind in "iu" else None
     if kind in (np.int16, np.uint16):
         image.PixelRepresentation = int(kind == np.int16)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from medical_gans.io import mapped
 from medical_gans.io.formats import Affine, corners, lps_to_ras
 
 _AXIAL = 1e-3  # largest component of a row or column off its axis, and of the slice step: 0.06 degrees
@@ -74,7 +75,7 @@ def onto(grid: SliceGrid, array: np.ndarray, affine: ArrayLike, outside: float) 
         array,
         matrix[:3, :3],
         matrix[:3, 3],
-        output_shape=grid.shape,
+        output=mapped.empty(grid.shape, array.dtype),
         order=1,
         mode="grid-constant",  # a point 1e-12 beyond the last voxel counts as on it
         cval=outside,

@@ -31,6 +31,7 @@ from pydicom.uid import (
 )
 
 from medical_gans.errors import InputError
+from medical_gans.io import mapped
 from medical_gans.io.dicom.headers import UNREADABLE, DicomSlice, damaged, quiet, value_of, whole
 from medical_gans.io.formats import integer_type
 
@@ -41,7 +42,7 @@ _JPEG_START, _JPEG_2000_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 
 def real_stack(name: str, slices: Sequence[DicomSlice]) -> np.ndarray:
     """(column, row, slice): integers where every rescale keeps values whole, else float32."""
-    planes: list[np.ndarray] = []
+    planes = _Planes(len(slices))
     low, high, whole_numbers = np.inf, -np.inf, True
     for one, plane in zip(slices, _stored_planes(name, slices), strict=True):
         slope, intercept = one.rescale or (1.0, 0.0)
@@ -54,15 +55,46 @@ def real_stack(name: str, slices: Sequence[DicomSlice]) -> np.ndarray:
             f"{name} has pixels or factors (RescaleSlope, RescaleIntercept) beyond what can be held. Export it again."
         )
     dtype = integer_type(int(low), int(high)) if whole_numbers else np.dtype(np.float32)
-    rows, columns = planes[0].shape
-    if any(plane.shape != (rows, columns) for plane in planes):
+    if any(plane.shape != planes.stored.shape[1::-1] for plane in planes.odd.values()):
         raise InputError(f"{name} has pixels of several sizes in one file. Export it again.")
-    real = np.empty((columns, rows, len(slices)), dtype, order="F")
-    for k in reversed(range(len(slices))):  # from the end, so that each plane is freed once copied
-        slope, intercept = slices[k].rescale or (1.0, 0.0)
-        plane = planes.pop().T
+    rescales = [one.rescale or (1.0, 0.0) for one in slices]
+    alike = planes.stored.dtype.itemsize == dtype.itemsize and planes.stored.dtype.kind in "iu" and dtype.kind in "iu"
+    real = planes.stored.view(dtype) if alike else mapped.empty(planes.stored.shape, dtype)  # whose values both hold
+    if alike and not planes.odd and set(rescales) == {(1.0, 0.0)}:
+        return real
+    for k, (slope, intercept) in enumerate(rescales):
+        plane = planes[k]
         real[..., k] = plane if (slope, intercept) == (1.0, 0.0) else plane * np.float64(slope) + intercept
+        mapped.give_back()
     return real
+
+
+class _Planes:
+    """Stored numbers of slices, gathered one by one.
+
+    Attributes:
+        stored: (column, row, slice), of the size and type of the first one.
+        odd: (row, column) of those that have another size or type, by number.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count, self.number = count, 0
+        self.stored = np.empty((0, 0, count))
+        self.odd: dict[int, np.ndarray] = {}
+
+    def append(self, plane: np.ndarray) -> None:
+        if not self.number:
+            self.stored = mapped.empty((*plane.shape[::-1], self.count), plane.dtype.newbyteorder("="))
+        if plane.T.shape == self.stored.shape[:2] and plane.dtype.newbyteorder("=") == self.stored.dtype:
+            self.stored[..., self.number] = plane.T
+        else:
+            self.odd[self.number] = plane
+        self.number += 1
+        mapped.give_back()
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """Slice ``(column, row)``."""
+        return self.odd[number].T if number in self.odd else self.stored[..., number]
 
 
 def same_pixels(name: str, first: DicomSlice, second: DicomSlice) -> bool:

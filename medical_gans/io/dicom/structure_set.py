@@ -16,6 +16,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from medical_gans.errors import InputError
+from medical_gans.io import mapped
 from medical_gans.io.dicom.attributes import instance_reference, patient_and_study, series_number, stamp
 from medical_gans.io.dicom.files import decimals, save_object
 from medical_gans.io.dicom.headers import UNREADABLE, damaged, quiet, text
@@ -76,15 +77,19 @@ def structure_from_mask(
     lps = lps_to_ras(affine)
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     contours, squares = [], 0.0
-    for k in np.flatnonzero(mask.any(axis=(0, 1))):
-        for polygon in outlines(mask[:, :, k]):
+    voxels = 0
+    for k in range(mask.shape[2]):
+        plane = mask[:, :, k]
+        voxels += int(np.count_nonzero(plane))
+        for polygon in outlines(plane) if plane.any() else ():
             index = np.column_stack([polygon, np.full(len(polygon), k)])
             contours.append(index @ lps[:3, :3].T + lps[:3, 3])
             squares += area(polygon)
+        mapped.give_back()
     if not contours:
         raise InputError(f"The mask of {name} is empty. Give a mask with content.")
     pixel_ml = float(spacing.prod()) / 1000
-    volume = StructureVolume(float(np.count_nonzero(mask)) * pixel_ml, squares * pixel_ml)
+    volume = StructureVolume(float(voxels) * pixel_ml, squares * pixel_ml)
     return Structure(name, tuple(contours), kind, volume.contour_ml), volume
 
 
@@ -105,7 +110,7 @@ def structure_mask(structure: Structure, shape: tuple[int, ...], affine: ArrayLi
                 "that it was drawn on, or a mask."
             )
         planes.setdefault(k, []).append(index[:, :2])
-    mask = np.zeros(shape, dtype=bool)
+    mask = mapped.full(shape, False, bool)
     for k, polygons in planes.items():
         if 0 <= k < shape[2]:
             mask[:, :, k] = filled(polygons, (shape[0], shape[1]))
