@@ -15,8 +15,9 @@ from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.inference.synthesis import generators as generators_module
 from medical_gans.inference.synthesis.cpu_layers import NarrowConvolution
 from medical_gans.inference.synthesis.generators import Generators
+from medical_gans.inference.synthesis.neighbours import NeighbourMean
 from medical_gans.io import Volume
-from medical_gans.networks import ResnetGenerator
+from medical_gans.networks import BoneGenerator, ResnetGenerator
 from medical_gans.transforms import HOUNSFIELD_KNOTS, MR_CEILING
 
 SHAPE = (44, 52, 36)
@@ -260,16 +261,41 @@ def test_a_slice_is_the_mean_of_all_that_is_said_of_it_as_middle_and_as_neighbou
     shares, said = network.shares.numpy(), np.zeros(unit.shape)
     for mirror in (False, True) if flips and plane == "sagittal" else (False,):
         mixture = shares[::-1, ::-1] if mirror else shares
-        images = np.interp(np.einsum("cj,jshw->cshw", mixture, unit[shown]), UNIT, HU)
+        images = np.einsum("cj,jshw->cshw", mixture, unit[shown])
         total, weight = np.zeros(unit.shape), np.zeros((len(unit), 1, 1))
         for number in range(len(unit)):
             for offset in range(-reach, reach + 1):
                 if 0 <= number + offset < len(unit):
                     total[number + offset] += images[reach + offset, number] / (1 + abs(offset))
                     weight[number + offset] += 1 / (1 + abs(offset))
-        said += total / weight / (2 if flips and plane == "sagittal" else 1)
+        said += np.interp(total / weight, UNIT, HU) / (2 if flips and plane == "sagittal" else 1)
     inside = (slice(14, 30), slice(10, 42), slice(9, 27))  # what no edge of the box of the body changes
     np.testing.assert_allclose(made[inside], np.moveaxis(said, 0, axis)[inside], atol=1)
+
+
+def test_a_generator_with_a_branch_for_bone_is_averaged_before_it_mixes():
+    torch.manual_seed(0)
+    network = BoneGenerator(2, 3, 3, widths=(4, 8), blocks=(1, 1), sharpness=1.5, threshold=-0.5).eval()
+    nn.init.normal_(network.head.weight, std=0.3)
+    images = torch.rand(4, 3, 16, 16) * 2 - 1
+    generators = Generators([network], torch.device("cpu"))
+    made = generators.mixed(0, NeighbourMean(3, 4)(generators.parts(0, images)))
+    with torch.no_grad():
+        branches = [branch.numpy().astype(float) for branch in network.branches(images)[:3]]
+    means = []
+    for branch in branches:
+        total, weight = np.zeros((4, 16, 16)), np.zeros((4, 1, 1))
+        for number in range(4):
+            for channel, share in enumerate((0.5, 1.0, 0.5)):
+                if 0 <= number + channel - 1 < 4:
+                    total[number + channel - 1] += share * branch[number, channel]
+                    weight[number + channel - 1] += share
+        means.append(total / weight)
+    logit, soft, bone = means[0], np.interp(means[1], UNIT, HU), np.interp(means[2], UNIT, HU)
+    probability = 1 / (1 + np.exp(-1.5 * (logit + 0.5)))
+    expected = (1 - probability) * soft + probability * bone
+    np.testing.assert_allclose(np.interp(made[:, 0].numpy(), UNIT, HU), expected, atol=0.5)
+    assert np.ptp(expected) > 100
 
 
 @pytest.mark.parametrize("batch", [1, 5, 64])

@@ -45,13 +45,14 @@ def empty(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
 
     Where the disk has no room for it, or cannot map files, it is in memory.
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if _PLACES and size >= _LEAST:
-        try:
-            return np.ndarray(tuple(shape), dtype, _file_of(size, _PLACES[-1]), order="F")
-        except OSError:
-            pass
-    return np.empty(shape, dtype, order="F")
+    mapped = _mapped(shape, np.dtype(dtype))
+    return np.empty(shape, dtype, order="F") if mapped is None else mapped
+
+
+def zeros(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """As `empty`, zero everywhere."""
+    mapped = _mapped(shape, np.dtype(dtype))
+    return np.zeros(shape, dtype, order="F") if mapped is None else mapped  # a new file is zero
 
 
 def full(shape: Sequence[int], value: float, dtype: DTypeLike) -> np.ndarray:
@@ -127,6 +128,16 @@ def extremes(array: np.ndarray) -> tuple[np.generic, np.generic]:
     found = [(slab.min(), slab.max()) for slab in slabs(array)]
     low, high = np.array([low for low, _ in found]).min(), np.array([high for _, high in found]).max()
     return low, high
+
+
+def _mapped(shape: Sequence[int], dtype: np.dtype) -> np.ndarray | None:
+    size = math.prod(shape) * dtype.itemsize
+    if not _PLACES or size < _LEAST:
+        return None
+    try:
+        return np.ndarray(tuple(shape), dtype, _file_of(size, _PLACES[-1]), order="F")
+    except OSError:
+        return None
 
 
 def _file_of(size: int, folder: Path) -> mmap.mmap:

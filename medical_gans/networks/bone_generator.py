@@ -105,9 +105,21 @@ class BoneGenerator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Translate ``(batch, in_channels, *spatial)`` to ``(batch, out_channels, *spatial)`` in [-1, 1]."""
+        return self.mixed(self.parts(image))
+
+    def parts(self, image: Tensor) -> Tensor:
+        """What `forward` mixes, as a mean of several estimates needs it: ``(batch, out_channels, 3, *spatial)``.
+
+        Logit of bone, and soft tissue and bone in unit space.
+        """
         logit, soft, bone, tissues = self._heads(image)
         if len(self.brain_hounsfield) > 0:
             soft = self._with_brain(soft, self.brain_sharpness * tissues)
+        return torch.stack([logit, soft, bone], 2)
+
+    def mixed(self, parts: Tensor) -> Tensor:
+        """The image, ``(batch, channel, *spatial)`` in [-1, 1], of `parts`."""
+        logit, soft, bone = parts.unbind(2)
         bone_hounsfield = _along_curve(self.unit_corners, self.hounsfield_corners, bone)
         dense = (bone_hounsfield - self.spongy_hu) / (self.cortex_hu - self.spongy_hu)
         threshold = self.threshold + (self.cortex_threshold - self.threshold) * dense.clamp(0.0, 1.0)

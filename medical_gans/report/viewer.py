@@ -189,7 +189,7 @@ def _flags(
             left_out += 1
             continue
         if len(names) % 16 == 0:
-            flags.append(mapped.full(shape, 0, np.uint8))
+            flags.append(mapped.zeros(shape, np.uint8))
         elif len(names) % 16 == 8:  # few cases have more
             flags[-1] = mapped.converted(flags[-1], np.uint16)
         bit = flags[-1].dtype.type(1 << (len(names) % 16))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from medical_gans.checks.quality import QualityGate, QualityLimits, RealismCritic, load_gate, measure_limits
@@ -145,6 +146,24 @@ def test_a_spread_of_estimates_is_judged(gate, patient):
     mr, ct = patient
     for spread, light in ((10, "green"), (60, "amber"), (100, "red")):
         assert lights(gate(mr, ct, np.full(ct.shape, spread)))["uncertainty"] == light
+
+
+def test_a_spread_is_compared_with_training_where_as_many_estimates_were_made(dataset, patient):
+    spreads = [80.0, 95.0, 100.0, 105.0, 120.0]
+    measured = measure_limits(find_cases(dataset, ["mr", "ct"])[:4], "head", spreads=spreads, estimates=3)
+    error = np.std(spreads, ddof=1) * np.sqrt(1 + 1 / 5)
+    amber, red = (np.mean(spreads) + stats.t.ppf(1 - beyond, 4) * error for beyond in (0.05, 0.002))
+    mr, ct = patient
+    for spread, light in ((amber - 1, "green"), (amber + 1, "amber"), (red - 1, "amber"), (red + 1, "red")):
+        deviation = np.full(ct.shape, spread)
+        assert lights(QualityGate(measured)(mr, ct, deviation, estimates=3))["uncertainty"] == light
+        assert lights(QualityGate(measured)(mr, ct, deviation, estimates=6))["uncertainty"] == "red"
+
+
+def test_limits_of_uncertainty_are_kept(dataset, tmp_path):
+    cases = find_cases(dataset, ["mr", "ct"])[:4]
+    measured = measure_limits(cases, "head", spreads=[80.0, 100.0, 105.0], estimates=3)
+    assert QualityLimits.read(measured.save(tmp_path / "limits.json")) == measured
 
 
 def test_axes_and_directions_of_the_file_do_not_matter(gate, patient):

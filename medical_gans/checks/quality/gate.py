@@ -153,13 +153,16 @@ class QualityGate:
             RealismCritic.load(critic) if critic.is_file() else None,
         )
 
-    def __call__(self, mr: Volume, hounsfield: np.ndarray, standard_deviation: np.ndarray | None = None) -> Verdict:
+    def __call__(
+        self, mr: Volume, hounsfield: np.ndarray, standard_deviation: np.ndarray | None = None, estimates: int = 1
+    ) -> Verdict:
         """Judge a case.
 
         Args:
             mr: scanner units.
             hounsfield: synthetic CT in HU on the grid of the MR.
             standard_deviation: of its estimates in HU; None where there is one.
+            estimates: how many there are.
         """
         orientation = nibabel.io_orientation(mr.affine)
         spacing = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
@@ -175,7 +178,7 @@ class QualityGate:
             *self._tissues(synthetic, outline),  # as the limits were measured on true CT
             self._slices(source, body),
             self._voids(source, body, spacing),
-            _uncertainty(spread, body),
+            self._uncertainty(spread, body, estimates),
             self._realism(realism, synthetic.shape),
             *vault_checks(synthetic, outline, spacing, self.limits.vault if self.limits else {}),
         ]
@@ -266,20 +269,20 @@ class QualityGate:
             voxel=realism.worst_voxel(self.limits.patch_score, shape),
         )
 
-
-def _uncertainty(standard_deviation: np.ndarray | None, body: GridMask) -> Check:
-    name = "uncertainty"
-    if standard_deviation is None:
-        return Check(name, GREY, "one estimate only; set flips, several planes or weights", needed=False)
-    mean, high = uncertainty_figures(standard_deviation, body)
-    found = f"mean {mean:.0f} HU in the body, {high:.1%} above 100 HU"
-    limit = f"amber {_SPREAD_HU[0]:g}, red {_SPREAD_HU[1]:g} HU"
-    light = upper_light(mean, *_SPREAD_HU)
-    where: tuple[float, float, float] | None = None
-    if light != GREEN:
-        where = _widest(standard_deviation, body)
-    advice = "Look at the picture of the standard deviation."
-    return Check(name, light, found, limit, advice, voxel=where)
+    def _uncertainty(self, standard_deviation: np.ndarray | None, body: GridMask, estimates: int) -> Check:
+        name = "uncertainty"
+        if standard_deviation is None:
+            return Check(name, GREY, "one estimate only; set flips, several planes or weights", needed=False)
+        mean, high = uncertainty_figures(standard_deviation, body)
+        amber, red = _SPREAD_HU
+        usual = self.limits.uncertainty_hu if self.limits and self.limits.estimates == estimates else None
+        if usual is not None:
+            amber, red = (usual.interval(2 * beyond)[1] for beyond in (AMBER_BEYOND, RED_BEYOND))
+        light = upper_light(mean, amber, red)
+        found = f"mean {mean:.0f} HU in the body, {high:.1%} above 100 HU"
+        limit = f"amber {amber:.0f}, red {red:.0f} HU" + (", as in training" if usual else "")
+        where = _widest(standard_deviation, body) if light != GREEN else None
+        return Check(name, light, found, limit, "Look at the picture of the standard deviation.", voxel=where)
 
 
 def _widest(standard_deviation: np.ndarray, body: GridMask) -> tuple[float, float, float]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
 from medical_gans.inference.cohort import recipe
+from medical_gans.inference.lesions.cpu_norms import with_fast_norms
 from medical_gans.transforms.brain import WithinBraind
 from medical_gans.transforms.sequence_grid import ToSourceGridd
 from medical_gans.transforms.sequence_volume import SequenceVolume, applied
@@ -157,6 +158,8 @@ class LesionSegmentation:
         self.spacing = list(spacing) if spacing else None
         self.amp = amp and self.device.type == "cuda"
         self.network = copy.deepcopy(network).eval().requires_grad_(False).to(self.device)
+        if self.device.type == "cpu":
+            with_fast_norms(self.network)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -105,7 +105,7 @@ _AT_ONCE = 16  # slices
 def body_outline(hounsfield: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """What is denser than air, ``(i, j, k)``, by slice: holes filled, specks below 1 cm2 left out."""
     columns, rows, slices = hounsfield.shape
-    body = mapped.full((columns + 2, rows + 2, slices), False, bool).T  # with air around each slice
+    body = mapped.zeros((columns + 2, rows + 2, slices), bool).T  # with air around each slice
     column, row, _ = np.linalg.norm(affine[:3, :3], axis=0)
     for begin in range(0, slices, _AT_ONCE):
         part = slice(begin, begin + _AT_ONCE)

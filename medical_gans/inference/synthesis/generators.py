@@ -104,8 +104,33 @@ class Generators:
         """Slices of so many voxels that are best translated together."""
         return max(1, int(_VOXELS_PER_PASS.get(self.device.type, _VOXELS_PER_PASS["cpu"]) // voxels))
 
-    def translate(self, number: int, images: Tensor, all_channels: bool = False) -> Tensor:
-        """What a generator makes of images, in [-1, 1]: the middle channel ``(batch, 1, *spatial)``, or all of them."""
+    def translate(self, number: int, images: Tensor) -> Tensor:
+        """Middle channel ``(batch, 1, *spatial)``, in [-1, 1], of what a generator makes of images."""
+        made = self._made(self._network(number, images.shape[2:]), images)
+        middle = made.shape[1] // 2
+        return made[:, middle : middle + 1]
+
+    def parts(self, number: int, images: Tensor) -> Tensor:
+        """All channels of it, ``(batch, channel, part, *spatial)``: means over estimates are made of these.
+
+        A generator with branches (`networks.BoneGenerator.parts`) gives them before it mixes them: the mean of a sure
+        and an unsure estimate is a probability, where that of their HU would be a tissue that neither has seen. Others
+        have one part, the image.
+        """
+        network = self.networks[number]
+        if not hasattr(network, "parts"):
+            return self._made(self._network(number, images.shape[2:]), images).unsqueeze(2)
+        unmixed = _Unmixed(network)
+        made = self._made(unmixed if self.tile is None else TiledGenerator(unmixed, self.tile, self.stride), images)
+        return made.unflatten(1, (-1, unmixed.count))
+
+    def mixed(self, number: int, parts: Tensor) -> Tensor:
+        """The image of parts, ``(batch, 1, part, *spatial)`` to ``(batch, 1, *spatial)``, in [-1, 1]."""
+        network: Any = self.networks[number]
+        with torch.inference_mode():
+            return network.mixed(parts) if hasattr(network, "parts") else parts.squeeze(2)
+
+    def _made(self, network: nn.Module, images: Tensor) -> Tensor:
         sizes = images.shape[2:]
         beyond = [-size % self.stride for size in sizes]
         padding = [amount for size in reversed(beyond) for amount in (0, size)]
@@ -115,10 +140,8 @@ class Generators:
             padded = functional.pad(images, padding, mode="reflect" if reflects else "replicate")
             if self.dimensions == 2:
                 padded = padded.contiguous(memory_format=torch.channels_last)
-            made = self.inferer(padded, self._network(number, padded.shape[2:]))
-            middle = made.shape[1] // 2
-            channels = slice(None) if all_channels else slice(middle, middle + 1)
-            made = made[(slice(None), channels, *(slice(0, size) for size in sizes))].float()
+            made = self.inferer(padded, network)
+            made = made[(slice(None), slice(None), *(slice(0, size) for size in sizes))].float()
             if made.is_cuda:
                 torch.cuda.synchronize(made.device)
         self.seconds += time.perf_counter() - begin
@@ -137,6 +160,22 @@ class Generators:
             return network
         core = int(voxels ** (1 / 3)) - 2 * radius
         return TiledGenerator(network, max(8 * self.stride, core // self.stride * self.stride), self.stride)
+
+
+class _Unmixed(nn.Module):
+    """A generator up to its mixture: ``(batch, channel * part, *spatial)``."""
+
+    count = 3  # parts
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+        self.receptive_radius = generator.receptive_radius
+
+    def forward(self, images: Tensor) -> Tensor:
+        generator: Any = self.generator
+        parts: Tensor = generator.parts(images)
+        return parts.flatten(1, 2)
 
 
 def _stride(network: nn.Module) -> int:

@@ -25,10 +25,10 @@ class NeighbourMean:
         self._weight = torch.zeros(0)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Take in the next images, ``(batch, adjacent or 1, *spatial)``, and give the slices that are done with them.
+        """Take in the next images, ``(batch, adjacent or 1, *)``, and give the slices that are done with them.
 
         Returns:
-            ``(ready, 1, *spatial)``, from the slice after the last one that was given on; all that are left with the
+            ``(ready, 1, *)``, from the slice after the last one that was given on; all that are left with the
             last image.
         """
         begin, end = self._seen, self._seen + len(images)

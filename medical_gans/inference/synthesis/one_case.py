@@ -290,7 +290,7 @@ class CaseSynthesis:
             writing = beside.submit(self._save, folder, made, mr)
             if self.quality is not None:
                 with timed(seconds, "checks"):
-                    verdict = self.quality(mr, made.hounsfield, made.standard_deviation)
+                    verdict = self.quality(mr, made.hounsfield, made.standard_deviation, made.estimates)
                 tables, pictures = verdict.tables(), verdict.pictures()
                 warnings += verdict.warnings()
                 places = verdict.places() if self.viewer else []

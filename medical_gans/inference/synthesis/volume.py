@@ -173,7 +173,7 @@ class SliceSynthesis:
             keep_freed_memory()
         translation = _Translation(self, mr, edges, body, on_progress)
         hounsfield = mapped.full(shape, AIR_HU, np.int16)
-        spread = mapped.full(shape, 0, np.int16) if self.uncertainty and translation.estimates > 1 else None
+        spread = mapped.zeros(shape, np.int16) if self.uncertainty and translation.estimates > 1 else None
         translation.write(
             nibabel.apply_orientation(hounsfield, orientation),
             None if spread is None else nibabel.apply_orientation(spread, orientation),
@@ -260,7 +260,7 @@ class _Translation:
                     mapped.give_back()
             return
         shape = _shape(self.body.box)
-        planes = [mapped.empty(shape, np.int16) for _ in self.views]
+        planes = [mapped.empty(shape[::-1], np.int16).T for _ in self.views]
         spreads = None if spread is None else Moments(shape, True)
         number = 0
         for view, plane in zip(self.views, planes, strict=True):
@@ -307,12 +307,16 @@ class _Translation:
         shown = view.images(self.mr, part).to(self.generators.device)
         for index, (mirror, number) in enumerate(estimates):
             looked_at = shown if mirror is None else shown.flip(mirror)
-            made = unit_to_hounsfield(self.generators.translate(number, looked_at, all_channels=means is not None))
-            if mirror is not None:
-                made = made.flip(mirror) if mirror > 1 or means is not None else made
-            self._report(len(made))
-            if means is not None:
-                made = means[index](made)
+            if means is None:
+                made = self.generators.translate(number, looked_at)
+                made = made.flip(mirror) if mirror is not None and mirror > 1 else made
+            else:
+                parts = self.generators.parts(number, looked_at)
+                if mirror is not None:
+                    parts = parts.flip(mirror if mirror == 1 else mirror + 1)
+                made = self.generators.mixed(number, means[index](parts))
+            self._report(len(shown))
+            made = unit_to_hounsfield(made)
             if min(_shape(ready)) > 0:
                 yield view.volume(made, ready, AIR_HU)
 
@@ -393,21 +397,23 @@ class Moments:
 
     def __init__(self, shape: Sequence[int], spread: bool) -> None:
         self.count = 0
-        self.mean = mapped.full(shape, 0, np.float32)
-        self._squares = mapped.full(shape, 0, np.float32) if spread else None
+        self.mean = mapped.zeros(shape[::-1], np.float32).T
+        self._squares = mapped.zeros(shape[::-1], np.float32).T if spread else None
 
     def add(self, part: Part | EllipsisType, estimate: np.ndarray, number: int) -> None:
-        """Take in an estimate of a part of the volume, numbered from 1; `estimate` is overwritten."""
+        """Take in an estimate of a part of the volume, numbered from 1; `estimate` is overwritten, or kept."""
+        self.count = number
         if number == 1:
-            self.mean[part] = estimate
-            self.count = number
+            if part is ...:
+                self.mean = estimate
+            else:
+                self.mean[part] = estimate
             return
         estimate -= self.mean[part]
         self.mean[part] += estimate / np.float32(number)
         if self._squares is not None:
             np.square(estimate, out=estimate)
             self._squares[part] += estimate * np.float32((number - 1) / number)
-        self.count = number
 
     def standard_deviation(self, part: Part | EllipsisType) -> np.ndarray:
         """Of the estimates of a part, with n - 1; needs two estimates."""

@@ -110,7 +110,7 @@ def structure_mask(structure: Structure, shape: tuple[int, ...], affine: ArrayLi
                 "that it was drawn on, or a mask."
             )
         planes.setdefault(k, []).append(index[:, :2])
-    mask = mapped.full(shape, False, bool)
+    mask = mapped.zeros(shape, bool)
     for k, polygons in planes.items():
         if 0 <= k < shape[2]:
             mask[:, :, k] = filled(polygons, (shape[0], shape[1]))
