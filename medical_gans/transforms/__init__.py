@@ -18,7 +18,7 @@ from medical_gans.transforms.intensity import (
 
 if TYPE_CHECKING:
     from medical_gans.transforms.acquisition import RandSensitivityd, RandThickSlicesd
-    from medical_gans.transforms.brain import FindBraind
+    from medical_gans.transforms.brain import FindBraind, WithinBraind
     from medical_gans.transforms.contrast import RandConvolutionContrastd, RandPaintRegionsd
     from medical_gans.transforms.discriminator_augmentation import DifferentiableAugmentation
     from medical_gans.transforms.grid import ToGridd, resize_in_plane
@@ -57,6 +57,7 @@ _HOME = {
     "ToGridd": "grid",
     "ToSourceGridd": "sequence_grid",
     "Window": "random_fields",
+    "WithinBraind": "brain",
     "WithinForegroundd": "sequences",
     "label_tissues": "tissues",
     "read_sequence_case": "sequence_volume",
@@ -87,6 +88,7 @@ __all__ = [
     "ToGridd",
     "ToSourceGridd",
     "Window",
+    "WithinBraind",
     "WithinForegroundd",
     "body_mask",
     "hounsfield_to_unit",

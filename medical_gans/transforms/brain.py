@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.transforms import MapTransform
 from scipy import ndimage
 from scipy.ndimage import distance_transform_edt as distance
 
@@ -25,10 +26,33 @@ _SIGNAL = (0.55, 2.2)  # of brain, relative to the median there
 _SKIN_MM, _HEIGHT_MM = 6.0, 160.0  # skin and skull; a brain with its stem is no higher
 _CORE_MM = 3.0  # bridges to muscle and eyes are thinner than twice this
 _CLOSING_MM = 10.0  # sulci and ventricles
+_THICK_MM = (
+    5.0,
+    4.0,
+    3.0,
+)  # bridges to muscles are thinner than twice this; the first that leaves the deep brain whole
+_WHOLE = 0.97  # of the tissue deep in the head
+_REACH_MM = 6.0  # of brain beyond its thick parts
+_UNEVEN = 1.2  # times the deviation of the brain: muscle, fat and mucosa side by side
+
+
+class FoundBrain(NamedTuple):
+    """Two hulls of the brain with its liquid, ``(x, y, z)`` bool.
+
+    Attributes:
+        wide: with what hangs on the brain at the skull base; no part of the brain is lost.
+        brain: without the muscles of face and neck.
+    """
+
+    wide: np.ndarray
+    brain: np.ndarray
 
 
 class FindBraind(FindForegroundd):
     """Adds ``foreground`` where no mask was read: the brain of a whole head, all of an image without a skull.
+
+    What a network sees is wide at the skull base, so that it learns what is no lesion there; of a whole head there is
+    ``brain`` as well, without muscles, on the grid of the image: where a lesion may lie (`WithinBraind`).
 
     Where no plausible brain is found, it is what `FindForegroundd` finds, and a note says so. `keys` name images
     ``(channel, *spatial)``; the first channel of the first one that shows something tells.
@@ -47,19 +71,39 @@ class FindBraind(FindForegroundd):
         body = body_mask(head, spacing.tolist())
         if body.sum() * float(np.prod(spacing)) / 1000 < _STRIPPED_ML:
             return super().__call__(made)
-        brain = brain_in_head(head, spacing.tolist(), body)
-        if brain is None:
+        found = brain_in_head(head, spacing.tolist(), body)
+        if found is None:
             note = "A brain was not found in the head: lesions are sought in all of it. Give a mask of the brain."
             return super().__call__({**made, "notes": (*made.get("notes", ()), note)})
-        made["foreground"] = MetaTensor(torch.from_numpy(stored_order(brain, orientation)[None]), affine=image.affine)
+        wide = torch.from_numpy(stored_order(found.wide, orientation)[None])
+        made["foreground"] = MetaTensor(wide, affine=image.affine)
+        made["brain"] = stored_order(found.brain, orientation)
         return made
 
 
-def brain_in_head(array: np.ndarray, spacing: Sequence[float], body: np.ndarray | None = None) -> np.ndarray | None:
-    """Hull of the brain with its liquid, somewhat wide at the skull base, found by intensity and depth.
+class WithinBraind(MapTransform):
+    """Makes all background outside of the brain that `FindBraind` found, if it did.
+
+    `keys` name probabilities ``(class, *spatial)`` on the grid of the image, the background first.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        made = dict(data)
+        if made.get("brain") is not None:
+            brain = torch.from_numpy(np.ascontiguousarray(made["brain"]))
+            for key in self.key_iterator(made):
+                there = brain.to(made[key].device)
+                made[key] = torch.cat([made[key][:1] * there + ~there, made[key][1:] * there])
+        return made
+
+
+def brain_in_head(array: np.ndarray, spacing: Sequence[float], body: np.ndarray | None = None) -> FoundBrain | None:
+    """Hulls of the brain with its liquid, found by intensity and depth.
 
     What lies deep below the crown is brain, and tells its signal; the brain is the largest piece of such a signal well
-    below the skin that thin bridges are cut from, with its sulci and ventricles closed.
+    below the skin that thin bridges are cut from, with its sulci and ventricles closed. On FLAIR, muscles of face and
+    neck are as bright as the brain and hang on it by bridges as thick as gyri. So the second hull leaves out what lies
+    low and far from the thick parts of the brain, and is more uneven than brain.
 
     Args:
         array: ``(x, y, z)`` in RAS order, any scale; T1, T2 or FLAIR of a whole head.
@@ -67,7 +111,7 @@ def brain_in_head(array: np.ndarray, spacing: Sequence[float], body: np.ndarray 
         body: `body_mask` of it.
 
     Returns:
-        ``(x, y, z)`` bool; None where nothing of the volume of a brain is found.
+        Both, ``(x, y, z)``; None where nothing of the volume of a brain is found.
     """
     steps = [max(1, round(_GRID_MM / edge)) for edge in spacing]
     every = tuple(slice(None, None, step) for step in steps)
@@ -79,23 +123,64 @@ def brain_in_head(array: np.ndarray, spacing: Sequence[float], body: np.ndarray 
     below_crown = (np.flatnonzero(head.any(axis=(0, 1)))[-1] - np.arange(head.shape[2])) * edges[2]
     # the head goes on below the volume, so that its last slice is no skin
     skin = distance(np.pad(head, ((1, 1), (1, 1), (0, 1))), sampling=edges)[1:-1, 1:-1, :-1]
-    deep = small[(skin > _DEEP_MM) & (below_crown < _DEEP_HEIGHT_MM)]
-    if not deep.size:
+    deep = (skin > _DEEP_MM) & (below_crown < _DEEP_HEIGHT_MM)
+    if not deep.any():
         return None
-    signal = float(np.median(deep[deep >= np.quantile(deep, _LIQUID_SHARE)]))
+    signal = float(np.median(small[deep][small[deep] >= np.quantile(small[deep], _LIQUID_SHARE)]))
     tissue = (small > _SIGNAL[0] * signal) & (small < _SIGNAL[1] * signal)
     tissue &= (skin > _SKIN_MM) & (below_crown < _HEIGHT_MM)
-    core = _largest(distance(tissue, sampling=edges) > _CORE_MM)
+    depth = distance(tissue, sampling=edges)
+    core = _largest(depth > _CORE_MM)
     if not core.any():
         return None
     brain = (distance(~core, sampling=edges) <= _CORE_MM + 1) & tissue
+    wide = _hull(brain, edges)
+    if not _plausible(wide, edges):
+        return None
+    bare = _without_muscle(brain, small, depth, deep, edges)
+    narrow = wide if np.array_equal(bare, brain) else _hull(bare, edges) & wide
+    if not _plausible(narrow, edges):
+        narrow = wide
+    return FoundBrain(_finer(wide, array.shape, steps), _finer(narrow, array.shape, steps))
+
+
+def _hull(brain: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Tissue with its sulci and ventricles closed."""
     rim = [int(np.ceil(_CLOSING_MM / edge)) + 2 for edge in edges]
     wide = distance(~np.pad(brain, [(n, n) for n in rim]), sampling=edges) <= _CLOSING_MM
     hull = ndimage.binary_fill_holes(distance(wide, sampling=edges) > _CLOSING_MM - 1)
-    hull = hull[tuple(slice(n, -n) for n in rim)]
-    if not _PLAUSIBLE_ML[0] <= hull.sum() * float(np.prod(edges)) / 1000 <= _PLAUSIBLE_ML[1]:
-        return None
-    return _finer(hull, array.shape, steps)
+    return hull[tuple(slice(n, -n) for n in rim)]
+
+
+def _plausible(hull: np.ndarray, edges: np.ndarray) -> bool:
+    return bool(_PLAUSIBLE_ML[0] <= hull.sum() * float(np.prod(edges)) / 1000 <= _PLAUSIBLE_ML[1])
+
+
+def _without_muscle(
+    brain: np.ndarray, image: np.ndarray, depth: np.ndarray, deep: np.ndarray, edges: np.ndarray
+) -> np.ndarray:
+    """The brain without the uneven pieces that hang on it low down, far from the largest of its thick parts.
+
+    Args:
+        brain: with what hangs on it, in RAS order.
+        image: its signal.
+        depth: mm from each voxel of tissue to the next that is none.
+        deep: where there is brain for certain.
+        edges: of a voxel in mm.
+    """
+    for thick in _THICK_MM:
+        heart = _largest(depth > thick)
+        if not heart.any():
+            continue
+        near = brain & (distance(~heart, sampling=edges) <= thick + _REACH_MM)
+        if (near & deep).sum() >= _WHOLE * (brain & deep).sum():
+            far = brain & ~near
+            far[:, :, int(np.argwhere(heart)[:, 2].mean()) :] = False  # gyri of a shrunken brain beside the skin
+            pieces, count = ndimage.label(far)
+            spread = ndimage.standard_deviation(image, pieces, np.arange(1, count + 1))
+            uneven = np.array([False, *(spread > _UNEVEN * image[near].std())])
+            return brain & ~uneven[pieces]
+    return brain
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ class SequenceVolume:
         source: the first sequence that is there; outputs belong on its grid.
         notes: sentences for the report.
         descriptions: what series of DICOM say that they are, by the name of the sequence.
+        brain: of a whole head, where a lesion may lie, bool on the grid of `source`; None where that is not known.
     """
 
     image: np.ndarray
@@ -45,6 +46,7 @@ class SequenceVolume:
     source: Volume
     notes: tuple[str, ...] = ()
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    brain: np.ndarray | None = None
 
     @classmethod
     def of(cls, item: Mapping[Hashable, Any]) -> SequenceVolume:
@@ -75,6 +77,7 @@ class SequenceVolume:
             source=item["source"],
             notes=tuple(item.get("notes", ())),
             descriptions=item.get("descriptions", {}),
+            brain=item.get("brain"),
         )
 
     def to_source_grid(self, maps: np.ndarray) -> np.ndarray:

@@ -90,6 +90,18 @@ def test_what_lies_outside_the_head_is_background(head):
     assert (made[0][~foreground] == 1).all() and (made[0][foreground] < 1).all()
 
 
+def test_what_lies_outside_of_a_brain_that_was_found_is_background(head):
+    """Its mask lies on the grid of the image, not on that of the network."""
+    case = case_of(head)
+    free = segmentation_of(tiny(), roi_size=(16, 16, 16))(case)
+    case.brain = np.zeros(head[0].shape, bool)
+    case.brain[9:25, :, 7:] = True
+    made = segmentation_of(tiny(), roi_size=(16, 16, 16))(case)
+    assert np.array_equal(made.probability[:, case.brain], free.probability[:, case.brain])
+    assert (made.probability[0][~case.brain] == 1).all() and not made.label[~case.brain].any()
+    assert np.array_equal(made.label[case.brain], free.label[case.brain])
+
+
 def test_a_hole_of_the_head_is_segmented_too(head):
     foreground = head[0] != 0
     foreground[15:17, 15, 15] = False

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from scipy import ndimage
 
-from medical_gans.transforms import FindBraind, WithinForegroundd
+from medical_gans.transforms import FindBraind, WithinBraind, WithinForegroundd
 
 SPACING = (3.0, 3.0, 3.0)
 
@@ -35,6 +36,33 @@ def head(brain=1.0, liquid=0.2, skin=2.6):
     return image.astype(np.float32), hull
 
 
+def head_with_a_piece(uneven):
+    """A head in voxels of 2 mm whose brain has a piece below its front, by a bridge of 6 mm; and that piece.
+
+    Args:
+        uneven: deviation of the piece, relative to its signal: 0 for a lobe, more for muscle, fat and mucosa.
+    """
+    rng = np.random.default_rng(0)
+    x, y, z = np.meshgrid(*[np.arange(n) * 2.0 for n in (96, 132, 114)], indexing="ij")
+
+    def ellipsoid(middle, radii):
+        return sum(((a - m) / r) ** 2 for a, m, r in zip((x, y, z), middle, radii, strict=True)) < 1
+
+    centre = (96, 114, 140)
+    hull = ellipsoid(centre, (68, 86, 68))
+    piece = ellipsoid((96, 200, 88), (36, 34, 20)) & (ndimage.distance_transform_edt(~hull, sampling=2.0) > 4)
+    bridge = (np.abs(x - 96) < 3) & (np.abs(y - 190) < 3) & (z > 88) & (z < 120)
+    image = np.zeros(x.shape)
+    image[ellipsoid((96, 190, 90), (70, 70, 50))] = 0.3
+    image[ellipsoid(centre, (84, 102, 84))] = 2.6
+    image[ellipsoid(centre, (78, 96, 78))] = 0.05
+    grain = ndimage.gaussian_filter(rng.standard_normal(x.shape), 1.5)
+    image[piece] = np.clip(1 + uneven * grain / grain.std(), 0.65, 2.1)[piece]
+    image[hull | bridge] = 1.0
+    image = np.abs(image + 0.04 * rng.standard_normal(image.shape)) * 100
+    return image.astype(np.float32), hull, piece
+
+
 def found(image, affine):
     tensor = MetaTensor(torch.from_numpy(np.ascontiguousarray(image))[None], affine=torch.from_numpy(affine))
     return FindBraind("image")({"image": tensor, "notes": ()})
@@ -51,6 +79,17 @@ def test_the_brain_of_a_whole_head_is_found_with_its_ventricles(signals):
     brain = made["foreground"][0].numpy()
     assert brain.dtype == bool and dice(brain, hull) > 0.93 and made["notes"] == ()
     assert brain[32, 38, 47]  # in the ventricle
+
+
+@pytest.mark.parametrize("uneven", [0.0, 0.5], ids=["lobe", "muscle"])
+def test_what_hangs_on_the_brain_is_left_out_where_it_is_as_uneven_as_muscle(uneven):
+    """On FLAIR muscles of the face are as bright as the brain, and hang on it by bridges that no erosion cuts alone."""
+    image, hull, piece = head_with_a_piece(uneven)
+    made = found(image, np.diag([2.0, 2.0, 2.0, 1.0]))
+    brain = made["brain"]
+    far = piece & (ndimage.distance_transform_edt(~hull, sampling=2.0) > 8)
+    assert brain[hull].mean() > 0.93 and made["foreground"][0].numpy()[far].mean() > 0.6  # what a network sees
+    assert brain[far].mean() < 0.05 if uneven else brain[far].mean() > 0.6  # the rest lies at the skin
 
 
 def test_the_same_brain_is_found_in_whatever_order_the_voxels_are_stored():
@@ -83,6 +122,15 @@ def test_where_no_brain_is_found_the_whole_head_is_taken_and_it_is_said():
     made = found(image, np.diag([4.0, 4.0, 4.0, 1.0]))
     assert "A brain was not found" in made["notes"][0]
     assert made["foreground"][0].numpy()[10:80, 10:80, 10:80].all()
+
+
+def test_lesions_in_muscle_are_dropped():
+    image, hull, piece = head_with_a_piece(0.5)
+    made = found(image, np.diag([2.0, 2.0, 2.0, 1.0]))
+    kept = WithinBraind("pred")({**made, "pred": torch.full((2, *image.shape), 0.5)})["pred"].numpy()
+    far = piece & (ndimage.distance_transform_edt(~hull, sampling=2.0) > 8)
+    assert (kept[1][hull] > 0).mean() > 0.93 and (kept[1][far] > 0).mean() < 0.05
+    assert np.allclose(kept.sum(0), 1)
 
 
 def test_lesions_outside_of_the_brain_are_dropped():

@@ -22,6 +22,7 @@ from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
 from medical_gans.inference.cohort import recipe
 from medical_gans.inference.lesions.cpu_norms import with_fast_norms
+from medical_gans.transforms.brain import WithinBraind
 from medical_gans.transforms.sequence_grid import ToSourceGridd
 from medical_gans.transforms.sequence_volume import SequenceVolume, applied
 from medical_gans.transforms.sequences import WithinForegroundd
@@ -124,9 +125,9 @@ class LesionSegmentation:
         inferer: of an image ``(1, channel, *spatial)`` and a network (`monai.inferers`). A `SlidingWindowInferer` whose
             ``roi_size`` is None takes windows of `patch_size`: with instance norm a network sees a larger window in
             another way than it was trained. Windows are made larger where the strides of the network ask for it.
-        postprocessing: of an item with ``pred`` (logits), ``image``, ``foreground`` and ``source``: leaves ``pred``,
-            classes ``(1, *spatial)``, and ``probability`` ``(class, *spatial)`` on the grid of ``source``; None takes
-            that of the shipped configs.
+        postprocessing: of an item with ``pred`` (logits), ``image``, ``foreground``, ``source`` and ``brain`` (or
+            None, see `FindBraind`): leaves ``pred``, classes ``(1, *spatial)``, and ``probability``
+            ``(class, *spatial)`` on the grid of ``source``; None takes that of the shipped configs.
         spacing: mm along left-right, back-front, foot-head that it was trained at; None keeps what a volume has.
         patch_size: voxels of a training patch, if known.
         device: where to compute.
@@ -192,6 +193,7 @@ class LesionSegmentation:
             "image": MetaTensor(torch.from_numpy(case.image), affine=affine),
             "foreground": MetaTensor(torch.from_numpy(case.foreground[None]), affine=affine),
             "source": case.source,
+            "brain": case.brain,
         }
         item["pred"] = MetaTensor(self._logits(case.image, on_progress), affine=affine)
         made = applied(self.postprocessing, item)
@@ -240,6 +242,7 @@ def usual_postprocessing() -> Compose:
             Activationsd("pred", softmax=True),
             WithinForegroundd("pred"),
             ToSourceGridd("pred"),
+            WithinBraind("pred"),
             CopyItemsd("pred", names="probability"),
             AsDiscreted("pred", argmax=True, dtype=torch.uint8),
         ]
