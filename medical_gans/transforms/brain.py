@@ -26,11 +26,7 @@ _SIGNAL = (0.55, 2.2)  # of brain, relative to the median there
 _SKIN_MM, _HEIGHT_MM = 6.0, 160.0  # skin and skull; a brain with its stem is no higher
 _CORE_MM = 3.0  # bridges to muscle and eyes are thinner than twice this
 _CLOSING_MM = 10.0  # sulci and ventricles
-_THICK_MM = (
-    5.0,
-    4.0,
-    3.0,
-)  # bridges to muscles are thinner than twice this; the first that leaves the deep brain whole
+_THICK_MM = (5.0, 4.0, 3.0)  # bridges to muscles are thinner than twice this; the first that keeps the deep brain
 _WHOLE = 0.97  # of the tissue deep in the head
 _REACH_MM = 6.0  # of brain beyond its thick parts
 _UNEVEN = 1.2  # times the deviation of the brain: muscle, fat and mucosa side by side
@@ -93,7 +89,9 @@ class WithinBraind(MapTransform):
             brain = torch.from_numpy(np.ascontiguousarray(made["brain"]))
             for key in self.key_iterator(made):
                 there = brain.to(made[key].device)
-                made[key] = torch.cat([made[key][:1] * there + ~there, made[key][1:] * there])
+                kept = made[key] * there  # in its layout of memory, which the next step is fast in
+                kept[:1] += ~there
+                made[key] = kept
         return made
 
 
