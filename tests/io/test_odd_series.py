@@ -21,6 +21,7 @@ from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     ImplicitVRLittleEndian,
     RLELossless,
@@ -648,6 +649,28 @@ def test_two_mr_of_a_folder_are_chosen_by_their_descriptions(write_series):
     assert listed == ["t1_dixon_W", "t1_dixon_F"] and f'--select "{listed[0]}"' in str(raised.value)
     for select, pixels in (("dixon w", water), ("series 6", fat), ("t1_dixon_F", fat), ("1.2.3.300", fat)):
         assert np.array_equal(read_volume(folder, select=select, modality="MR").array, pixels.T)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, None])
+def test_pixels_that_begin_with_their_own_length_are_read_behind_it(write_series, syntax):
+    folder, pixels = write_series()
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        image.PixelData = len(image.PixelData).to_bytes(4, "little") + image.PixelData
+        image.file_meta.TransferSyntaxUID = syntax or ExplicitVRLittleEndian
+        image.save_as(path)
+        if syntax is None:
+            without_syntax(path)
+    assert np.array_equal(read_volume(folder, modality="MR").array, pixels.T)
+
+
+def test_bytes_behind_the_pixels_are_left(write_series):
+    folder, pixels = write_series()
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        image.PixelData += b"\x07\x00\x09\x00"
+        image.save_as(path)
+    assert np.array_equal(read_volume(folder, modality="MR").array, pixels.T)
 
 
 @pytest.mark.parametrize("keyword", ["Modality", "SeriesDescription", "SeriesInstanceUID"])

@@ -5,6 +5,7 @@ Decoding is pydicom's where it can; what it cannot decode (12-bit JPEG among the
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -213,7 +214,7 @@ def _stored(name: str, one: DicomSlice, frame: int | None, dimensions: int) -> n
         elif _is_shifted(one) and not syntax.is_compressed:
             plane = _in_the_upper_bits(name, one, frame)
         else:
-            plane = pixel_array(one.path, index=frame)
+            plane = _of_file(one.path, syntax, frame)
     except InputError:
         raise
     except NotImplementedError as error:
@@ -265,11 +266,32 @@ def _without_syntax(name: str, one: DicomSlice, frame: int | None) -> tuple[np.n
     return _of_dataset(source, syntax, frame), syntax
 
 
+def _of_file(path: Path, syntax: UID, frame: int | None) -> np.ndarray:
+    plane = pixel_array(path, index=frame)
+    if not syntax.is_compressed and plane.flat[:4].tobytes()[:4] == plane.nbytes.to_bytes(8, "little")[:4]:
+        plane = _of_dataset(pydicom.dcmread(path, force=True), syntax, frame)
+    return plane
+
+
 def _of_dataset(source: pydicom.Dataset, syntax: UID, frame: int | None) -> np.ndarray:
     if not hasattr(source, "file_meta"):
         source.file_meta = FileMetaDataset()
     source.file_meta.TransferSyntaxUID = syntax
+    if not syntax.is_compressed or syntax.is_deflated:
+        _drop_own_length(source)
     return pixel_array(source, index=frame)
+
+
+def _drop_own_length(source: pydicom.Dataset) -> None:
+    """Where pixels begin with the number of bytes that follow them, it is no pixel.
+
+    A program that did not know the kind of their element took its length for a part of it.
+    """
+    counts = [whole(source, keyword) or 1 for keyword in ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")]
+    size = math.prod(counts) * (whole(source, "BitsAllocated") or 16) // 8
+    stored = source["PixelData"].value
+    if len(stored) == size + 4 and int.from_bytes(stored[:4], "little") == size:
+        source["PixelData"].value = stored[4:]
 
 
 def _shown_syntax(source: pydicom.Dataset) -> UID | None:
