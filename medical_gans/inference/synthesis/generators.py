@@ -96,6 +96,10 @@ class Generators:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tile = tile
         self._tiled = [TiledGenerator(n, tile, self.stride) for n in self.networks] if tile else None
+        unmixed = {number: _Unmixed(n) for number, n in enumerate(self.networks) if hasattr(n, "parts")}
+        self._unmixed: dict[int, nn.Module] = {
+            number: TiledGenerator(n, tile, self.stride) if tile else n for number, n in unmixed.items()
+        }
 
     def __len__(self) -> int:
         return len(self.networks)
@@ -117,18 +121,15 @@ class Generators:
         and an unsure estimate is a probability, where that of their HU would be a tissue that neither has seen. Others
         have one part, the image.
         """
-        network = self.networks[number]
-        if not hasattr(network, "parts"):
+        if number not in self._unmixed:
             return self._made(self._network(number, images.shape[2:]), images).unsqueeze(2)
-        unmixed = _Unmixed(network)
-        made = self._made(unmixed if self.tile is None else TiledGenerator(unmixed, self.tile, self.stride), images)
-        return made.unflatten(1, (-1, unmixed.count))
+        return self._made(self._unmixed[number], images).unflatten(1, (-1, _Unmixed.count))
 
     def mixed(self, number: int, parts: Tensor) -> Tensor:
         """The image of parts, ``(batch, 1, part, *spatial)`` to ``(batch, 1, *spatial)``, in [-1, 1]."""
         network: Any = self.networks[number]
         with torch.inference_mode():
-            return network.mixed(parts) if hasattr(network, "parts") else parts.squeeze(2)
+            return network.mixed(parts) if number in self._unmixed else parts.squeeze(2)
 
     def _made(self, network: nn.Module, images: Tensor) -> Tensor:
         sizes = images.shape[2:]
