@@ -1,6 +1,7 @@
 """Fast layers make what the trained ones make."""
 
 import copy
+import time
 
 import pytest
 import torch
@@ -77,6 +78,36 @@ def test_packed_convolution_pads_and_strides_as_the_given_one(mode, rectified):
     total = torch.rand_like(expected)
     if not rectified:
         torch.testing.assert_close(packed.added_to(total.clone(), images), total + expected, rtol=1e-5, atol=1e-5)
+
+
+def _fastest(call) -> float:
+    """Processor time, the best of five after one."""
+    times = []
+    for _ in range(6):
+        begin = time.process_time()
+        call()
+        times.append(time.process_time() - begin)
+    return min(times[1:])
+
+
+@pytest.mark.parametrize("size", [8, 12, 16, 20])
+def test_features_of_no_size_wait_for_weights_laid_out_for_another(size):
+    convolution = nn.Conv2d(128, 128, 3, padding=1).requires_grad_(False)
+    packed = PackedConvolution(convolution, torch.float32)
+    images = torch.rand(1, 128, size, size).contiguous(memory_format=torch.channels_last)
+    convolution.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        assert _fastest(lambda: packed(images)) < 3 * _fastest(lambda: convolution(images))
+
+
+def test_layouts_of_few_shapes_are_kept():
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(4, 4, 3, padding=1).requires_grad_(False)
+    packed = PackedConvolution(convolution, torch.float32)
+    for size in [*range(4, 40), *range(4, 8)]:
+        images = torch.rand(1, 4, size, size)
+        torch.testing.assert_close(packed(images), convolution(images), rtol=1e-5, atol=1e-5)
+        assert 0 < len(packed.packed) <= 8
 
 
 @pytest.mark.skipif(not computes_in_bfloat16(), reason="this CPU has no instructions for bfloat16")

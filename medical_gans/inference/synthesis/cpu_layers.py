@@ -1,11 +1,13 @@
 """Layers for inference on a CPU: equal to those that were trained, up to rounding, and faster.
 
-A CPU spends its time on passing features through the memory. Weights are laid out once as oneDNN wants them, ReLU and
+A CPU spends its time on passing features through the memory. Weights are laid out as oneDNN wants them, ReLU and
 shortcut are part of the convolution before them, and a convolution to a single channel is made by its rows. In bfloat16
 weights and features take half the memory, and recent CPUs have instructions for them; sums are float32 in both.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -16,6 +18,7 @@ from medical_gans.networks.layout import ResizeConvolution, packs_convolutions
 from medical_gans.networks.resnet_generator import ResidualBlock, ResidualGenerator, ResnetGenerator
 
 _WITHOUT_NORM = (BoneGenerator, ResnetGenerator, ResidualGenerator)
+_MOST_SHAPES = 8  # of whole batches and last ones in three planes
 _UNKNOWN = (nn.modules.batchnorm._NormBase, nn.ConvTranspose2d)
 
 
@@ -81,22 +84,36 @@ class PackedConvolution(nn.Module):
         self.precision = precision
         self.after = "relu" if rectified else "none"
         self.bias = None if convolution.bias is None else convolution.bias.detach().to(precision)
-        with torch.no_grad():
-            plain = convolution.weight.detach().to(precision).contiguous().to_mkldnn()
-            self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(plain, self.padding, self.stride, self.dilation, 1)
+        self.weight = convolution.weight.detach().to(precision).contiguous()
+        self.packed: dict[torch.Size, Tensor] = {}
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve ``(batch, channel, *spatial)``."""
-        arguments = (self.weight, self.bias, self.padding, self.stride, self.dilation, 1)
-        made: Tensor = torch.ops.mkldnn._convolution_pointwise(self._taken(features), *arguments, self.after, [], "")
+        taken = self._taken(features)
+        arguments = (self._packed(taken), self.bias, self.padding, self.stride, self.dilation, 1)
+        made: Tensor = torch.ops.mkldnn._convolution_pointwise(taken, *arguments, self.after, [], "")
         return made
 
     def added_to(self, total: Tensor, features: Tensor) -> Tensor:
         """Add the convolved features to a total, in place."""
-        arguments = (self.weight, self.bias, self.padding, self.stride, self.dilation, 1)
         taken = self._taken(features)
+        arguments = (self._packed(taken), self.bias, self.padding, self.stride, self.dilation, 1)
         torch.ops.mkldnn._convolution_pointwise_.binary(total, taken, *arguments, "add", None, None, [], None)
         return total
+
+    def _packed(self, features: Tensor) -> Tensor:
+        """Weights as they are read for features of that shape.
+
+        oneDNN chooses their layout by the shape. Laid out for another one they are laid out anew in every call, which
+        can take ten times as long as the convolution; laying them out takes as long as some of its rows.
+        """
+        if features.shape not in self.packed:
+            if len(self.packed) == _MOST_SHAPES:
+                self.packed.clear()
+            layout = (self.padding, self.stride, self.dilation, 1, list(features.shape))
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # whose stub lacks the shape
+            self.packed[features.shape] = reorder(self.weight.to_mkldnn(), *layout)
+        return self.packed[features.shape]
 
     def _taken(self, features: Tensor) -> Tensor:
         features = features.to(self.precision)
