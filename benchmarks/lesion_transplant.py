@@ -1,4 +1,4 @@
-"""T1 images with known lesions, made from a labelled FLAIR of some people and unlabelled T1 of others.
+"""First labels on unlabelled T1 or FLAIR of some people, made from a labelled FLAIR of others; and painted T1.
 
     python benchmarks/lesion_transplant.py --source_dir shift/0_FLAIR.json --target_dir shift/1_T1.json \\
         --output_dir made
@@ -13,6 +13,9 @@ The lesions of three people of the source are carried to each T1 (`medical_gans.
 Both lists also hold the FLAIR images themselves, so that what is trained on them stays as good on FLAIR:
 
     medical-gans brain_lesion train --dataset_dir made/found.json --channels "[FLAIR]"
+
+With ``--target_channel FLAIR`` the target is FLAIR too, of another scanner: a first label is what is brighter than
+white matter where lesions are usual, and nothing is painted.
 """
 
 from __future__ import annotations
@@ -34,17 +37,18 @@ from medical_gans.transforms.transplant import carried, deformation, found, head
 _EACH = 3  # people of the source for each T1
 _DARKNESS = (0.08, 0.35)  # that a lesion takes from white matter
 _OWN = 3  # times that each T1 with what was found on it stands in its list
-_REAL = 2  # times that each FLAIR stands in the list
 
 
 def main() -> None:
     """Write the images, the labels and the list."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source_dir", type=Path, required=True, help="FLAIR with labels")
-    parser.add_argument("--target_dir", type=Path, required=True, help="T1 of others; labels are not opened")
+    parser.add_argument("--target_dir", type=Path, required=True, help="images of others; labels are not opened")
+    parser.add_argument("--target_channel", choices=("T1", "FLAIR"), default="T1")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--label", default="lesion_automatic")
     parser.add_argument("--found_only", action="store_true", help="paint nothing, which takes a third of the time")
+    parser.add_argument("--copies", type=int, default=2, help="times that each labelled FLAIR stands in a list")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     if given.output_dir.exists() and any(given.output_dir.iterdir()):
@@ -59,34 +63,39 @@ def main() -> None:
         soft = ndimage.gaussian_filter(label.astype(np.float32), 0.5)
         flairs.append((case.name, head(image, brain, affine, "FLAIR"), soft))
     entries, owns = [], []
-    for number, case in enumerate(find_sequence_cases(given.target_dir, ["T1"], mask="brainmask")):
-        image, brain, affine = read(case, "T1")
-        t1 = head(image, brain, affine, "T1")
+    channel = given.target_channel
+    paint = channel == "T1" and not given.found_only
+    for number, case in enumerate(find_sequence_cases(given.target_dir, [channel], mask="brainmask")):
+        image, brain, affine = read(case, channel)
+        there = head(image, brain, affine, channel)
         taken = [flairs[(number + step) % len(flairs)] for step in range(min(_EACH, len(flairs)))]
         carry = []
         for name, flair, soft in taken:
-            move = deformation(t1, flair)
-            carry.append((name, carried(soft, flair.affine, t1, move), carried(flair.image, flair.affine, t1, move)))
+            move = deformation(there, flair)
+            carry.append(
+                (name, carried(soft, flair.affine, there, move), carried(flair.image, flair.affine, there, move))
+            )
         where = usual([lesion for _, lesion, _ in carry], affine)
         own = given.output_dir / case.name / "lesion.nii.gz"
         own.parent.mkdir(parents=True)
-        label = found(t1, where)
+        label = found(there, where, channel)
         save_volume(own, label.astype(np.uint8), affine)
         owns += [
-            {"name": f"{case.name}-{copy}", "image": case.channels[0], "label": own, "mask": case.mask}
+            {"name": f"{case.name}-{copy}", "image": case.channels[0], "label": own}
+            | ({"mask": case.mask} if case.mask else {})
             for copy in range(_OWN)
         ]
         print(f"{case.name}: {label.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000:.1f} ml", flush=True)
-        if given.found_only:
+        if not paint:
             continue
-        base = healed(t1, where, rng)
+        base = healed(there, where, rng)
         for name, lesion, look in carry:
             bright = np.median(look[lesion > 0.5]) if (lesion > 0.5).any() else 1.5
             strength = (look - 1.05) / max(bright - 1.05, 0.1)
-            made, label = painted(t1, base, lesion, strength, rng.uniform(*_DARKNESS))
+            made, label = painted(there, base, lesion, strength, rng.uniform(*_DARKNESS))
             folder = given.output_dir / f"{case.name}-{name}"
             folder.mkdir(parents=True, exist_ok=True)
-            written = {"image": ("T1", made * t1.white), "label": ("lesion", label), "mask": ("brainmask", brain)}
+            written = {"image": ("T1", made * there.white), "label": ("lesion", label), "mask": ("brainmask", brain)}
             entry = {"name": folder.name}
             for kind, (file, array) in written.items():
                 entry[kind] = folder / f"{file}.nii.gz"
@@ -96,9 +105,9 @@ def main() -> None:
     flair = [
         {"name": f"{case.name}-{copy}", "image": case.channels[0], "label": case.label}
         for case in sources
-        for copy in range(_REAL)
+        for copy in range(given.copies)
     ]
-    for name, listed in (("found", owns), ("painted", entries))[: 1 if given.found_only else 2]:
+    for name, listed in (("found", owns), ("painted", entries))[: 2 if paint else 1]:
         text = json.dumps({"training": listed + flair}, default=lambda path: str(Path(path).resolve()), indent=1)
         (given.output_dir / f"{name}.json").write_text(text)
 

@@ -22,6 +22,15 @@ def shipped_augmentation():
     return parser.get_parsed_content("augmentation")
 
 
+def overlay_augmentation(name):
+    """That of brain_lesion train with an overlay."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config([str(CONFIG), str(CONFIG.with_name(name))])
+    return parser.get_parsed_content("augmentation"), parser["network_def"]["norm"]
+
+
 def volume(shape=(30, 28, 26), lesion=True, value=None):
     foreground = np.zeros(shape, bool)
     foreground[3:-3, 3:-3, 3:-3] = True
@@ -136,3 +145,16 @@ def test_the_pupil_sees_the_same_patch_of_the_target_in_another_contrast():
     for n in range(6):
         assert torch.equal(views[n]["pupil"], 2 * views[n]["target"])
     assert "pupil" not in LesionViews([volume()], [volume()], **options)[0]
+
+
+def test_the_same_scanner_changes_signals_little_and_any_scanner_much():
+    moved = {}
+    for name in ("same_scanner.yaml", "any_scanner.yaml"):
+        augmentation, norm = overlay_augmentation(name)
+        assert norm == "batch"
+        flat = volume((24, 24, 24), value=1.5)
+        views = LesionViews([flat], patch_size=(8, 8, 8), views_per_epoch=60, augmentation=augmentation)
+        changes = [views[n]["source"] - 1.5 for n in range(60)]
+        inside = [change[change > -1.4] for change in changes]  # 0 is not brain
+        moved[name] = float(np.mean([one.mean().abs() for one in inside if len(one)]))
+    assert 0 < 1.5 * moved["same_scanner.yaml"] < moved["any_scanner.yaml"]

@@ -9,6 +9,7 @@ from medical_gans.networks.domain_discriminator import (
     domain_discriminator,
     feature_channels,
 )
+from medical_gans.networks.ensemble import Ensemble
 from medical_gans.networks.layout import fast_layout
 from medical_gans.networks.multi_scale_segmenter import MultiScaleSegmenter
 from medical_gans.networks.nodule import nodule_discriminator, nodule_generator
@@ -24,6 +25,7 @@ __all__ = [
     "DcganDiscriminator",
     "DcganGenerator",
     "DomainDiscriminator",
+    "Ensemble",
     "FeatureTaps",
     "MultiScaleSegmenter",
     "NoduleClassifier",

@@ -26,10 +26,12 @@ _LEVELS_MM = ((6.0, 40), (3.0, 40))  # grids of the registration and iterations 
 _RIM_MM = 8.0  # about the brain
 _SMOOTHING = 1.5  # voxels, of the deformation
 _NEAR_MM, _NEAR_SHARE = 6.0, 0.08  # of lesions of others, which make lesions usual
-_GRAIN_MM, _DARK_SHARE = 2.0, 0.3  # of dark voxels around, from which there is a lesion
+_GRAIN_MM = {"T1": 2.0, "FLAIR": 1.0}  # that first labels are smoothed by
+_SHARE = 0.3  # of dark or bright voxels around, from which there is a lesion
 _BESIDE_MM = 2.5  # a voxel
 _HEALTHY = 0.97  # of white matter, what is healed
-_LESION_LIKE = 0.92  # of white matter: darker is a lesion, where lesions are usual
+_LESION_LIKE = 0.92  # of white matter: darker is a lesion on T1, where lesions are usual
+_LESION_BRIGHT = 1.4  # of white matter: brighter is a lesion on FLAIR, where lesions are usual
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,28 @@ def dark(t1: Head, where: np.ndarray) -> np.ndarray:
     return where & ~_beside_liquid(t1) & (t1.image < _LESION_LIKE)
 
 
-def found(t1: Head, where: np.ndarray) -> np.ndarray:
-    """First labels of the T1's own lesions, bool: most of a place is `dark`.
+def bright(flair: Head, where: np.ndarray) -> np.ndarray:
+    """What is brighter than white matter there; bool. A share of liquid makes it darker, so none is left out for that.
 
     Args:
-        t1: as `head` gives it.
+        flair: as `head` gives it.
         where: lesions are usual.
     """
-    edges = np.linalg.norm(t1.affine[:3, :3], axis=0)
-    near = ndimage.gaussian_filter(dark(t1, where).astype(np.float32), _GRAIN_MM / edges)
-    return (near > _DARK_SHARE) & (t1.solid > 0.5)
+    return where & (flair.image > _LESION_BRIGHT)
+
+
+def found(image: Head, where: np.ndarray, sequence: str = "T1") -> np.ndarray:
+    """First labels of the own lesions of an image, bool: enough of a place is `dark` on T1, or `bright` on FLAIR.
+
+    Args:
+        image: as `head` gives it.
+        where: lesions are usual.
+        sequence: ``T1`` or ``FLAIR``.
+    """
+    edges = np.linalg.norm(image.affine[:3, :3], axis=0)
+    likely = {"T1": dark, "FLAIR": bright}[sequence](image, where)
+    near = ndimage.gaussian_filter(likely.astype(np.float32), _GRAIN_MM[sequence] / edges)
+    return (near > _SHARE) & (image.solid > 0.5)
 
 
 def healed(t1: Head, where: np.ndarray, rng: np.random.Generator) -> np.ndarray:

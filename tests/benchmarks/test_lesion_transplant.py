@@ -136,6 +136,20 @@ def test_with_found_only_nothing_is_painted(benchmark, made, tmp_path):
     assert np.array_equal(loaded(tmp_path / "made/q/lesion.nii.gz"), once)
 
 
+def test_a_flair_of_another_scanner_gets_a_first_label_of_what_is_bright(benchmark, made, tmp_path):
+    folder, own, nucleus, liquid = made
+    (tmp_path / "source").symlink_to(folder / "source")
+    brain = ellipsoid(MIDDLE, (66, 78, 57))
+    tissues = [(brain, 1.0), (liquid, 0.25), (nucleus, 1.6), (own, 1.6)]
+    write(tmp_path / "target/q/FLAIR.nii.gz", tissues, 9)
+    run(benchmark, tmp_path, "--target_channel", "FLAIR", "--copies", "1")
+    label = loaded(tmp_path / "made/q/lesion.nii.gz") > 0
+    assert dice(label, own) > 0.6 and not label[nucleus].any() and not label[liquid].any()
+    names = sorted(entry["name"] for entry in listed(tmp_path, "found"))
+    assert names == ["p0-0", "p1-0", "q-0", "q-1", "q-2"]  # each labelled FLAIR once
+    assert not (tmp_path / "made/painted.json").exists()
+
+
 def test_a_folder_with_something_in_it_is_refused(benchmark, tmp_path, capsys):
     (tmp_path / "made").mkdir()
     (tmp_path / "made/kept.txt").touch()

@@ -91,6 +91,22 @@ def test_what_is_dark_where_others_have_lesions_is_the_first_label(t1):
     assert not found(given, np.zeros_like(where)).any()
 
 
+def test_on_flair_what_is_bright_where_others_have_lesions_is_the_first_label(t1):
+    given, own, nucleus, liquid = t1
+    image = np.where(own, 1.5, np.where(nucleus, 1.15, given.image)).astype(
+        np.float32
+    )  # grey matter is a little brighter
+    flair = Head(image, given.solid, given.white, given.affine)
+    near = np.zeros(own.shape, np.float32)
+    near[2:24] = 1.0
+    where = usual([near], given.affine)
+    assert where[nucleus].any()
+    made = found(flair, where, "FLAIR")
+    assert 2 * (made & own).sum() / (made.sum() + own.sum()) > 0.85
+    assert not made[nucleus].any() and not made[liquid].any()
+    assert not found(flair, np.zeros_like(where), "FLAIR").any()
+
+
 def test_a_painted_lesion_is_darker_by_what_was_asked_in_white_matter_only(t1):
     given, _, nucleus, liquid = t1
     lesion = np.zeros(given.image.shape, np.float32)
