@@ -107,13 +107,14 @@ class PackedConvolution(nn.Module):
         oneDNN chooses their layout by the shape. Laid out for another one they are laid out anew in every call, which
         can take ten times as long as the convolution; laying them out takes as long as some of its rows.
         """
-        if features.shape not in self.packed:
-            if len(self.packed) == _MOST_SHAPES:
+        packed = self.packed.get(features.shape)  # passes may run beside each other
+        if packed is None:
+            if len(self.packed) >= _MOST_SHAPES:
                 self.packed.clear()
             layout = (self.padding, self.stride, self.dilation, 1, list(features.shape))
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # whose stub lacks the shape
-            self.packed[features.shape] = reorder(self.weight.to_mkldnn(), *layout)
-        return self.packed[features.shape]
+            packed = self.packed[features.shape] = reorder(self.weight.to_mkldnn(), *layout)
+        return packed
 
     def _taken(self, features: Tensor) -> Tensor:
         features = features.to(self.precision)

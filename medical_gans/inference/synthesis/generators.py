@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from medical_gans.checks.fingerprint import Fingerprint
 from medical_gans.errors import SettingError
 from medical_gans.inference.synthesis.cpu_layers import with_fast_layers
+from medical_gans.inference.synthesis.side_by_side import passes_beside
 from medical_gans.inference.synthesis.tiles import TiledGenerator
 from medical_gans.io import TrainingCases, read_volume
 from medical_gans.networks.freed_memory import keep_freed_memory
@@ -30,6 +32,7 @@ from medical_gans.weights import WeightsCard, check_network, load_network, load_
 _VOXELS_PER_PASS = {"cpu": 1 << 18, "cuda": 1 << 22}
 """Larger batches are no faster: on a CPU their activations fall out of the cache."""
 
+_COUNTING = threading.Lock()
 _OF_OTHERS = 32  # voxels
 _ALIVE = 3  # feature maps as large as that of the first layer which exist at the same time
 _CPU_BYTES = 2 << 30  # memory for the activations of a volume
@@ -49,7 +52,8 @@ class Generators:
     Attributes:
         adjacent: channels that they take.
         dimensions: of their images; 2 where there is no convolution to tell.
-        seconds: spent in them so far.
+        beside: passes that run beside each other now, see `side_by_side`.
+        seconds: spent in them so far; where passes run beside each other, each counts its share.
 
     Raises:
         SettingError: they take another number of channels, or cannot be tiled; or there is no such device.
@@ -82,6 +86,7 @@ class Generators:
         self.amp = amp and (device.type == "cuda" or (device.type == "cpu" and computes_in_bfloat16()))
         self.inferer = inferer or SimpleInferer()
         self.stride = max(_stride(generator) for generator in generators)
+        self.beside = 1
         self.seconds = 0.0
         self.networks = [copy.deepcopy(g).eval().requires_grad_(False).to(device) for g in generators]
         if device.type == "cpu":
@@ -105,8 +110,13 @@ class Generators:
         return len(self.networks)
 
     def batch(self, voxels: float) -> int:
-        """Slices of so many voxels that are best translated together."""
+        """Slices of so many voxels that are best translated at a time."""
         return max(1, int(_VOXELS_PER_PASS.get(self.device.type, _VOXELS_PER_PASS["cpu"]) // voxels))
+
+    def passes(self, slices: int) -> int:
+        """Passes of so many slices that are best made beside each other: one where more are not safe, or no faster."""
+        whole_slices = self.dimensions == 2 and not self.tile and type(self.inferer) is SimpleInferer
+        return passes_beside(slices) if whole_slices and self.device.type == "cpu" else 1
 
     def translate(self, number: int, images: Tensor) -> Tensor:
         """Middle channel ``(batch, 1, *spatial)``, in [-1, 1], of what a generator makes of images."""
@@ -145,7 +155,9 @@ class Generators:
             made = made[(slice(None), slice(None), *(slice(0, size) for size in sizes))].float()
             if made.is_cuda:
                 torch.cuda.synchronize(made.device)
-        self.seconds += time.perf_counter() - begin
+        spent = (time.perf_counter() - begin) / self.beside
+        with _COUNTING:
+            self.seconds += spent
         return made
 
     def _network(self, number: int, sizes: Sequence[int]) -> nn.Module:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -22,6 +24,7 @@ from medical_gans.inference.cohort import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.inference.synthesis.neighbours import NeighbourMean
+from medical_gans.inference.synthesis.side_by_side import in_order
 from medical_gans.io import Volume, mapped, read_volume
 from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
@@ -71,7 +74,7 @@ class SliceSynthesis:
         flips: average each estimate with that of the left-right mirror image.
         adjacent: slices stacked as channels (2.5D), odd; None takes what the generators do.
         uncertainty: keep the standard deviation where there are several estimates.
-        slice_batch: slices per pass; None chooses by their size.
+        slice_batch: slices at a time; None chooses by their size.
         tile: edge in voxels of tiles, for slices too large for the memory; None translates whole slices.
         amp: mixed precision, see `generators.Generators`.
         device: where to compute.
@@ -288,34 +291,47 @@ class _Translation:
         estimates = [(mirror, number) for mirror in self._mirrored(view) for number in range(len(self.generators))]
         reach = view.neighbours if isinstance(view, SlicePlane) else 0
         means = [NeighbourMean(2 * reach + 1, view.depth(self.body.box)) for _ in estimates] if reach else None
-        for part in self._parts(view):
-            ready = view.settled(part, self.body.box) if isinstance(view, SlicePlane) else part
-            made = self._estimates(view, part, ready, estimates, means)
-            if min(_shape(ready)) > 0:
-                yield ready, made
-            else:
-                list(made)
+        parts, beside = self._parts(view)
+        calls = (partial(self._passes, view, part, estimates, means is not None, beside > 1) for part in parts)
+        self.generators.beside = beside
+        with closing(in_order(calls, beside)) as passes_of_parts:
+            for part, passes in zip(parts, passes_of_parts, strict=True):
+                ready = view.settled(part, self.body.box) if isinstance(view, SlicePlane) else part
+                made = self._estimates(view, ready, passes, estimates, means)
+                if min(_shape(ready)) > 0:
+                    yield ready, made
+                else:
+                    list(made)
+
+    def _passes(
+        self, view: NetworkView, part: Part, estimates: Sequence[tuple[int | None, int]], in_parts: bool, at_once: bool
+    ) -> Iterable[torch.Tensor]:
+        """What each estimate makes of the images of a part; `at_once`, or one after the other as they are asked for."""
+
+        def made() -> Iterator[torch.Tensor]:
+            shown = view.images(self.mr, part).to(self.generators.device)
+            translate = self.generators.parts if in_parts else self.generators.translate
+            for mirror, number in estimates:
+                yield translate(number, shown if mirror is None else shown.flip(mirror))
+
+        return list(made()) if at_once else made()
 
     def _estimates(
         self,
         view: NetworkView,
-        part: Part,
         ready: Part,
+        passes: Iterable[torch.Tensor],
         estimates: Sequence[tuple[int | None, int]],
         means: Sequence[NeighbourMean] | None,
     ) -> Iterator[np.ndarray]:
-        shown = view.images(self.mr, part).to(self.generators.device)
-        for index, (mirror, number) in enumerate(estimates):
-            looked_at = shown if mirror is None else shown.flip(mirror)
+        for index, ((mirror, number), made) in enumerate(zip(estimates, passes, strict=True)):
+            self._report(len(made))
             if means is None:
-                made = self.generators.translate(number, looked_at)
                 made = made.flip(mirror) if mirror is not None and mirror > 1 else made
             else:
-                parts = self.generators.parts(number, looked_at)
                 if mirror is not None:
-                    parts = parts.flip(mirror if mirror == 1 else mirror + 1)
-                made = self.generators.mixed(number, means[index](parts))
-            self._report(len(shown))
+                    made = made.flip(mirror if mirror == 1 else mirror + 1)
+                made = self.generators.mixed(number, means[index](made))
             made = unit_to_hounsfield(made)
             if min(_shape(ready)) > 0:
                 yield view.volume(made, ready, AIR_HU)
@@ -340,9 +356,11 @@ class _Translation:
         """Whether slices are stored one after the other; across, each would need all pages of the volume again."""
         return isinstance(view, SlicePlane) and view.axis == int(np.argmax(np.abs(array.strides)))
 
-    def _parts(self, view: NetworkView) -> Iterator[Part]:
-        batch = self.synthesis.slice_batch or self.generators.batch(view.voxels(self.body.box))
-        return view.parts(self.body.box, batch)
+    def _parts(self, view: NetworkView) -> tuple[list[Part], int]:
+        """Parts of the MR in order, each for one pass, and how many passes are made beside each other."""
+        slices = self.synthesis.slice_batch or self.generators.batch(view.voxels(self.body.box))
+        beside = self.generators.passes(slices)
+        return list(view.parts(self.body.box, slices // beside)), beside
 
     def _mirrored(self, view: NetworkView) -> tuple[int | None, ...]:
         """Axes to mirror the images along, one estimate each; None leaves them as they are."""
