@@ -358,7 +358,8 @@ class _Translation:
 
     def _parts(self, view: NetworkView) -> tuple[list[Part], int]:
         """Parts of the MR in order, each for one pass, and how many passes are made beside each other."""
-        slices = self.synthesis.slice_batch or self.generators.batch(view.voxels(self.body.box))
+        fewest = self.generators.passes(2)  # one large slice on two threads takes longer than two beside each other
+        slices = self.synthesis.slice_batch or max(fewest, self.generators.batch(view.voxels(self.body.box)))
         beside = self.generators.passes(slices)
         return list(view.parts(self.body.box, slices // beside)), beside
 
