@@ -6,11 +6,12 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from medical_gans.checks.quality import CtSlices, RealismCritic, train_critic
+from medical_gans.checks.quality import CtSlices, QualityGate, QualityLimits, RealismCritic, train_critic
 from medical_gans.checks.quality.critic_training import _targets
 from medical_gans.checks.quality.damage import KINDS, damaged
+from medical_gans.cli.config_files import models_dir
 from medical_gans.errors import InputError
-from medical_gans.io import find_cases
+from medical_gans.io import Volume, find_cases
 from medical_gans.phantom import write_dataset
 
 
@@ -134,3 +135,16 @@ def test_slices_of_a_fine_volume_are_scored_some_three_mm_apart():
     ct = np.zeros(body.shape, np.float32)
     assert critic(ct, body, (1.0, 1.0, 1.0)).slices.tolist() == [0, 3, 6, 9]
     assert critic(ct, body, (1.0, 1.0, 3.3)).slices.tolist() == list(range(10))
+
+
+def test_a_critic_does_not_judge_voxels_coarser_than_it_knows():
+    critic = RealismCritic(nn.Identity(), (1.0, 1.0))
+    assert not critic.too_coarse((1.5, 1.0, 5.0)) and not RealismCritic(nn.Identity(), (None, None)).too_coarse(
+        (9, 9, 9)
+    )
+    assert critic.too_coarse((1.0, 2.0, 1.0)) == "voxels of 2.0 mm in the slice; the critic knows CT of 1.0 mm"
+    mr = Volume(np.full((24, 24, 6), 400, np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "mr.nii.gz")
+    limits = QualityLimits.read(models_dir() / "mr_to_ct_head_quality.json")
+    verdict = QualityGate(limits, critic)(mr, np.full(mr.array.shape, 40, np.int16))
+    found = {check.name: check for check in verdict.checks}["realism"]
+    assert found.light == "not judged" and "voxels of 2.0 mm" in found.found

@@ -20,6 +20,7 @@ from medical_gans.transforms.grid_mask import GridMask
 from medical_gans.weights import WeightsCard, load_network, save_weights
 
 _LEAST_BODY = 0.5  # of the voxels around the middle of a patch
+_COARSE = 1.5  # times the critic's voxels: real CT would look blurred to it as well
 _BETWEEN = 3.0  # mm between scored slices: nearer ones say the same
 
 
@@ -91,6 +92,13 @@ class RealismCritic:
         save_weights(weights, self.network)
         WeightsCard(network_def=self.network_def, spacing=(*self.spacing, None), plane="axial").save(weights)
         return weights
+
+    def too_coarse(self, spacing: Sequence[float]) -> str:
+        """Why a volume with such voxels, in mm, cannot be judged; nothing where it can."""
+        for edge, known in zip(spacing, self.spacing, strict=False):
+            if known is not None and edge > _COARSE * known:
+                return f"voxels of {edge:.1f} mm in the slice; the critic knows CT of {known:.1f} mm"
+        return ""
 
     @torch.no_grad()
     def __call__(self, hounsfield: np.ndarray, body: np.ndarray | GridMask, spacing: Sequence[float]) -> RealismMap:
