@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -91,13 +92,21 @@ def _write_configs(recipe: Recipe, repository: Path, folder: Path) -> None:
         if stage == "train" and content["network_def"]["_target_"] != card["network_def"]["_target_"]:
             content |= with_package({"network_def": card["network_def"]})
         if recipe.workflow == "brain_lesion" and stage in ("train", "inference"):
-            content["network_def"]["norm"] = card["network_def"]["norm"]  # FLAIR was learnt with batch norm
+            content |= with_package({"network_def": _for_any_sequences(card["network_def"])})
         if stage == "inference":
             content = serving(content, recipe.inference)
         _write_json(folder / "configs" / f"{stage}.json", content)
     overlay = yaml.safe_load((configs / "multi_gpu.yaml").read_text(encoding="utf-8"))
     _write_json(folder / "configs" / "multi_gpu_train.json", overlay)
     shutil.copyfile(configs / "logging.conf", folder / "configs" / "logging.conf")
+
+
+def _for_any_sequences(network_def: Mapping[str, Any]) -> dict[str, Any]:
+    """A segmenter as its card tells, or each member of an ensemble, for as many sequences and classes as are set."""
+    made = dict(network_def)
+    if "members" in made:
+        made["members"] = [_for_any_sequences(member) for member in made["members"]]
+    return made | ({"in_channels": "$len(@channels)", "out_channels": "@num_classes"} if "in_channels" in made else {})
 
 
 def _write_pages(recipe: Recipe, repository: Path, folder: Path) -> None:

@@ -6,7 +6,7 @@ import tomllib
 import zipfile
 
 import pytest
-from assemble import assemble
+from assemble import _for_any_sequences, assemble
 from bundle_archives import without_source_paths, zip_folder
 from bundle_configs import serving, stage_config
 from bundle_documents import figures_of, metadata
@@ -48,6 +48,14 @@ def without_waiting(value):
     if isinstance(value, dict):
         return {key: without_waiting(entry) for key, entry in value.items() if key != "_requires_"}
     return [without_waiting(entry) for entry in value] if isinstance(value, list) else value
+
+
+def test_each_member_of_an_ensemble_takes_as_many_sequences_as_are_set():
+    unet = {"_target_": "monai.networks.nets.UNet", "in_channels": 1, "out_channels": 2, "norm": "batch"}
+    free = unet | {"in_channels": "$len(@channels)", "out_channels": "@num_classes"}
+    assert _for_any_sequences(unet) == free
+    ensemble = {"_target_": "medical_gans.networks.Ensemble", "members": [unet, unet], "mirrored": True}
+    assert _for_any_sequences(ensemble) == ensemble | {"members": [free, free]}
 
 
 @pytest.mark.parametrize("name", ["mr_to_ct_synthesis", "brain_lesion_segmentation"])
