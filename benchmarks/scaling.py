@@ -5,6 +5,8 @@
 2. A cohort by one process and by two (``torchrun``), start-up included.
 3. The same network and volume through MONAI's `SliceInferer` (windows of 256 x 256, a quarter overlap, Gaussian
    weights, four at once), from normalised array to HU, in turn; the median of the ratios.
+4. Slices at a time over threads: wall and processor time of the smallest volume, over that of one slice at a time on
+   one thread; the best of some rounds that take all in turn.
 
 Figures are processor time where one thread and process work, so that others on the machine do not count; the cohort's
 are wall time, for what is wanted is that two finish earlier.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -33,6 +36,7 @@ from medical_gans.transforms import unit_to_hounsfield
 from medical_gans.weights import WeightsCard, save_weights
 
 TIMES = (1, 2, 4, 8)
+AT_A_TIME = (1, 2, 4, 8)
 
 
 def head(shape: tuple[int, ...]) -> np.ndarray:
@@ -112,13 +116,31 @@ def against_monai(shape: tuple[int, ...], rounds: int) -> tuple[float, float]:
     return float(np.median(ratios)), max(ratios) - min(ratios)
 
 
+def slices_over_threads(shape: tuple[int, ...], rounds: int) -> dict[tuple[int, int], tuple[float, float]]:
+    """Wall and processor seconds by (slices at a time, threads)."""
+    mr = Volume(head(shape), np.eye(4), Path("head.nii.gz"))
+    threads = sorted({1, 2, os.cpu_count() or 1})
+    synthesis = {slices: SliceSynthesis([generator()], slice_batch=slices) for slices in AT_A_TIME}
+    best: dict[tuple[int, int], tuple[float, float]] = {}
+    for _ in range(rounds + 1):  # the first compiles kernels, and is never the best
+        for count in threads:
+            torch.set_num_threads(count)
+            for slices in AT_A_TIME:
+                begin, before = time.perf_counter(), time.process_time()
+                synthesis[slices](mr)
+                taken = (time.perf_counter() - begin, time.process_time() - before)
+                kept = best.get((slices, count), taken)
+                best[slices, count] = (min(kept[0], taken[0]), min(kept[1], taken[1]))
+    return best
+
+
 def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", type=int, nargs=3, default=(192, 224, 20), help="voxels of the smallest volume")
     parser.add_argument("--cases", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--skip", nargs="*", default=[], choices=("growth", "cohort", "monai"))
+    parser.add_argument("--skip", nargs="*", default=[], choices=("growth", "cohort", "monai", "threads"))
     parser.add_argument("--only", type=int, nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
@@ -135,6 +157,12 @@ def main() -> None:
     if "monai" not in given.skip:
         ratio, spread = against_monai(shape, given.rounds)
         print(f"{ratio:.2f} times as fast as MONAI's SliceInferer (spread {spread:.2f})", flush=True)
+    if "threads" not in given.skip:
+        best = slices_over_threads(shape, given.rounds)
+        wall, processor = best[AT_A_TIME[0], 1]
+        for (slices, count), taken in sorted(best.items()):
+            shares = f"{taken[0] / wall:.2f} of the time, {taken[1] / processor:.2f} of the processor time"
+            print(f"{slices} slices at a time on {count} threads: {shares}", flush=True)
     if "cohort" not in given.skip:
         alone, together = (cohort(processes, given.cases, shape) for processes in (1, 2))
         print(f"cohort of {given.cases}: two processes {alone / together:.2f} times as fast as one")

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from dicom_io import write_mr
 
 from medical_gans.io import save_volume
 from medical_gans.networks import ResnetGenerator
@@ -63,7 +64,12 @@ def peaks(words: list[str]) -> np.ndarray:
 def measure(given: argparse.Namespace, shape: tuple[int, int, int]) -> np.ndarray:
     """Run the command on a large head, and print its peak memory and time."""
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        mr = save_volume(Path(folder, "head.nii.gz"), head(shape), np.diag([0.5, 0.5, 0.5, 1.0]))
+        if given.dicom:
+            mr = Path(folder, "series")
+            mr.mkdir()
+            write_mr(mr, shape[2], shape[0])
+        else:
+            mr = save_volume(Path(folder, "head.nii.gz"), head(shape), np.diag([0.5, 0.5, 0.5, 1.0]))
         weights = Path(folder, "small.pt")
         network_def = {"_target_": "medical_gans.networks.ResnetGenerator", "width": given.width, "blocks": 0}
         save_weights(weights, ResnetGenerator(width=given.width, blocks=0))
@@ -75,7 +81,8 @@ def measure(given: argparse.Namespace, shape: tuple[int, int, int]) -> np.ndarra
         found = peaks(words)
         seconds = time.perf_counter() - begin
     print(
-        f"peak memory for {' x '.join(map(str, shape))} voxels, {given.planes}, flips {given.flips}: "
+        f"peak memory for {' x '.join(map(str, shape))} voxels{' of DICOM' if given.dicom else ''}, "
+        f"{given.planes}, flips {given.flips}: "
         f"anonymous {found[0]:.3f} GiB, resident {found[1]:.3f} GiB ({seconds:.0f} s)"
     )
     return found
@@ -91,6 +98,7 @@ def main() -> None:
     parser.add_argument(
         "--width", type=int, default=16, help="of the generator; its residual blocks do not add to the peak"
     )
+    parser.add_argument("--dicom", action="store_true", help="an MR series of square slices, which gives a CT series")
     parser.add_argument("--folder", help="where the files are put; a disk, for files in memory would count")
     given = parser.parse_args()
     across, up, along = given.shape

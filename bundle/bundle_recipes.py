@@ -56,6 +56,7 @@ MR_TO_CT = Recipe(
             "preprocessing": "@preprocessing",
             "inferer": "@slice_inferer",
             "flips": "@flips",
+            "across": "@across",
             "adjacent": "$@card.adjacent",
             "slice_batch": "@slice_batch",
             "tile": "@tile",

@@ -14,6 +14,8 @@ import pytest
 import SimpleITK as sitk
 from test_outputs import AFFINE, dicom_series, head, image, no_pictures, run, tree, weights  # noqa: F401
 
+from medical_gans.cli.command import check_places
+from medical_gans.errors import InputError
 from medical_gans.io.formats import IMAGE_SUFFIXES
 
 
@@ -207,6 +209,13 @@ def test_a_mistyped_path_is_answered_within_a_second(tmp_path, repository):
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
     assert not imported & {"torch", "monai", "numpy"}, "what takes seconds is imported before the path is looked at"
     assert time.perf_counter() - begin < 30  # the machine may be busy; the imports are what counts
+
+
+@pytest.mark.parametrize("name", ["output_dir", "cache_dir", "painted_dir", "tracking_uri"])
+def test_a_folder_to_write_to_need_not_be_there(tmp_path, name):
+    check_places({name: str(tmp_path / "new")})
+    with pytest.raises(InputError, match="does not exist"):
+        check_places({"dataset_dir": str(tmp_path / "new")})
 
 
 def test_one_file_is_enough_for_one_sequence(tmp_path, made):

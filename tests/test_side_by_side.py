@@ -106,6 +106,28 @@ def test_a_failed_pass_ends_all_and_few_are_begun(threads, beside):
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.parametrize(("asked", "most"), [(None, 2), (1, 1)])
+def test_large_slices_are_two_at_a_time_but_where_one_is_asked_for(tmp_path, threads, monkeypatch, asked, most):
+    threads(4)
+    synthesis = SliceSynthesis([Slow()], slice_batch=asked)
+    monkeypatch.setattr(synthesis.generators, "batch", lambda voxels: 1)
+    running, together = [], []
+    monkeypatch.setattr(synthesis.generators, "translate", _counted(synthesis.generators.translate, running, together))
+    synthesis(_mr(tmp_path))
+    assert max(together) == most
+
+
+def _counted(translate, running, together):
+    def call(number, images):
+        running.append(images)
+        together.append(sum(map(len, running)))
+        made = translate(number, images)
+        running.pop()
+        return made
+
+    return call
+
+
 def test_an_inferer_that_may_keep_something_works_alone(threads):
     threads(4)
     given = [GENERATORS["slice by slice"]()]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from nibabel.orientations import apply_orientation, inv_ornt_aff
+from scipy import ndimage
 from torch import nn
 
 from medical_gans.errors import InputError, SettingError
@@ -15,7 +16,7 @@ from medical_gans.inference.synthesis import SliceSynthesis
 from medical_gans.inference.synthesis import generators as generators_module
 from medical_gans.inference.synthesis.cpu_layers import NarrowConvolution
 from medical_gans.inference.synthesis.generators import Generators
-from medical_gans.inference.synthesis.neighbours import NeighbourMean
+from medical_gans.inference.synthesis.neighbours import NeighbourMean, among_neighbours
 from medical_gans.io import Volume
 from medical_gans.networks import BoneGenerator, ResnetGenerator
 from medical_gans.transforms import HOUNSFIELD_KNOTS, MR_CEILING
@@ -188,7 +189,7 @@ def test_several_weights_are_averaged_with_their_standard_deviation():
 
 def test_of_three_planes_the_median_counts_and_the_deviation_is_kept():
     mr, values = phantom(), [-500.0, 300.0, 1000.0]
-    made = SliceSynthesis([BySize()], planes="axial, coronal, sagittal")(volume(mr))
+    made = SliceSynthesis([BySize()], planes="axial, coronal, sagittal", across=0)(volume(mr))
     assert (made.hounsfield[mr > 0] == np.median(values)).all()
     assert (made.standard_deviation[mr > 0] == round(np.std(values, ddof=1))).all()
 
@@ -196,7 +197,7 @@ def test_of_three_planes_the_median_counts_and_the_deviation_is_kept():
 def test_of_two_planes_the_mean_counts():
     mr = phantom()
     first, second = (SliceSynthesis([BySize()], planes=plane)(volume(mr)).hounsfield for plane in ("axial", "sagittal"))
-    both = SliceSynthesis([BySize()], planes="axial, sagittal")(volume(mr)).hounsfield
+    both = SliceSynthesis([BySize()], planes="axial, sagittal", across=0)(volume(mr)).hounsfield
     assert np.abs(both - (first.astype(float) + second) / 2)[mr > 0].max() <= 0.5
 
 
@@ -206,9 +207,38 @@ def test_each_plane_is_averaged_over_weights_and_mirror_images_before_their_medi
         SliceSynthesis(generators, planes=plane, flips=True)(mr).hounsfield
         for plane in ("axial", "coronal", "sagittal")
     ]
-    made = SliceSynthesis(generators, planes="axial, coronal, sagittal", flips=True)(mr)
+    made = SliceSynthesis(generators, planes="axial, coronal, sagittal", flips=True, across=0)(mr)
     assert np.abs(made.hounsfield - np.median(planes, axis=0)).max() <= 1
     assert made.estimates == 10  # a sagittal slice is its own mirror image
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("distance", [0.7, 1.0, 2.0])
+def test_slices_of_a_plane_are_averaged_with_those_beside_them(axis, distance):
+    volume = np.random.default_rng(0).integers(-1024, 2000, (6, 7, 8)).astype(np.int16)
+    share = np.exp(-(distance**2) / (2 * 0.8**2))
+    kernel = np.array([share, 1, share]) / (1 + 2 * share)
+    expected = ndimage.convolve1d(volume.astype(np.float64), kernel, axis=axis, mode="nearest")
+    for index in (0, 3, 7):
+        made = among_neighbours(volume, index, axis, distance, 0.8)
+        np.testing.assert_allclose(made[..., 0], expected[..., index], rtol=1e-5, atol=1e-2)
+        np.testing.assert_array_equal(among_neighbours(volume, index, axis, distance, 0.0)[..., 0], volume[..., index])
+
+
+def test_each_plane_is_evened_out_along_its_own_slices_before_the_median():
+    mr = phantom()
+    names = ("axial", "coronal", "sagittal")
+    made = SliceSynthesis([random_generator()], planes=names, across=1.5, uncertainty=False)(volume(mr)).hounsfield
+    evened = []
+    for name, axis in zip(names, (2, 1, 0), strict=True):
+        alone = SliceSynthesis([random_generator()], planes=name, across=1.5)(volume(mr)).hounsfield
+        share = np.exp(-(SPACING[axis] ** 2) / (2 * 1.5**2))
+        kernel = np.array([share, 1, share]) / (1 + 2 * share)
+        evened.append(ndimage.convolve1d(alone.astype(np.float64), kernel, axis=axis))
+    inner = ndimage.binary_erosion(mr > 0, iterations=2)
+    assert np.abs(made - np.median(evened, axis=0))[inner].max() <= 1
+    plain = SliceSynthesis([random_generator()], planes=names, across=0, uncertainty=False)(volume(mr)).hounsfield
+    assert np.abs(plain - made.astype(int))[inner].max() > 5
 
 
 def test_flips_average_with_the_left_right_mirror_image():
@@ -351,6 +381,7 @@ def test_an_mr_without_a_body_is_refused_by_name():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"across": -1.0}, "across is -1.0"),
         ({"spacing": (1.0, 1.0)}, "three positive numbers"),
         ({"spacing": (1.0, 0.0, None)}, "three positive numbers"),
         ({"spacing": "1.0"}, "three positive numbers"),

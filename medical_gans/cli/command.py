@@ -48,7 +48,7 @@ CHECK_SETTINGS = [config_files.Setting("smoke", True, "try each workflow on a sm
 
 _FIRST_LOOK = ("report.html", "study.html", "losses.png")
 _READ = frozenset({"patch", "generated", "lookup_pairs"})  # weights are not always read
-_WRITTEN = frozenset({"output_dir", "cache_dir", "tracking_uri"})
+_WRITTEN = frozenset({"output_dir", "cache_dir", "painted_dir", "tracking_uri"})
 
 
 @dataclass

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
 SPEC = importlib.util.spec_from_file_location("scaling_benchmark", PATH)
@@ -22,6 +23,16 @@ def test_the_comparison_with_monai_is_a_ratio():
     ratio, spread = benchmark.against_monai((64, 72, 6), 1)
     assert ratio > 0
     assert spread == 0
+
+
+def test_each_number_of_slices_is_timed_on_each_number_of_threads():
+    threads = torch.get_num_threads()
+    try:
+        best = benchmark.slices_over_threads((64, 72, 6), 0)
+    finally:
+        torch.set_num_threads(threads)
+    assert {(slices, count) for slices in (1, 2, 4, 8) for count in (1, 2)} <= set(best)
+    assert all(wall > 0 and processor > 0 for wall, processor in best.values())
 
 
 def test_every_slice_of_the_head_shows_as_much():

@@ -171,7 +171,9 @@ class QualityGate:
             outline, shown = both.map(body_on_grid, (synthetic, source), (spacing, spacing), ("CT", "MR"))
         field_of_view = self._field_of_view(shown, spacing)
         body = outline | shown
-        realism = self.critic(synthetic, body, spacing) if self.critic is not None and body.any() else None
+        critic = self.critic
+        unjudged = critic.too_coarse(spacing) if critic is not None else "no critic for these weights"
+        realism = critic(synthetic, body, spacing) if critic is not None and not unjudged and body.any() else None
         spread = None if standard_deviation is None else nibabel.apply_orientation(standard_deviation, orientation)
         checks = [
             field_of_view,
@@ -179,7 +181,7 @@ class QualityGate:
             self._slices(source, body),
             self._voids(source, body, spacing),
             self._uncertainty(spread, body, estimates),
-            self._realism(realism, synthetic.shape),
+            self._realism(realism, synthetic.shape, unjudged),
             *vault_checks(synthetic, outline, spacing, self.limits.vault if self.limits else {}),
         ]
         judged = self.limits is not None and bool(self.limits.realism)
@@ -253,10 +255,10 @@ class QualityGate:
         light, limit = upper_light(found, amber, 3 * amber), _above(amber, "ml")
         return Check("signal voids", light, f"largest {found:.1f} ml", limit, advice, voxel=middle)
 
-    def _realism(self, realism: RealismMap | None, shape: tuple[int, ...]) -> Check:
+    def _realism(self, realism: RealismMap | None, shape: tuple[int, ...], unjudged: str) -> Check:
         name = "realism"
         if realism is None or self.limits is None or not self.limits.realism:
-            return Check(name, GREY, "no critic for these weights")
+            return Check(name, GREY, unjudged or "no limits for these weights")
         share = realism.unusual(self.limits.patch_score)
         usual, most = self.limits.realism
         where = f", most of all in slice {realism.worst_slice(self.limits.patch_score) + 1} from the foot"

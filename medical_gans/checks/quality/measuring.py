@@ -59,16 +59,16 @@ def measure_limits(
     slices, voids, cuts, scores = [], [], [], []
     for case in cases:
         if case.ct is not None:
-            ct, spacing = _canonical(read_volume(case.ct, modality="CT"))
+            ct, spacing = canonical(read_volume(case.ct, modality="CT"))
             body = body_mask(ct, spacing, "CT")
             ct = ndimage.median_filter(ct, (denoise, denoise, 1)) if denoise else ct
             if case.mask is not None:
-                body &= _canonical(read_mask(case.mask))[0]
+                body &= canonical(read_mask(case.mask))[0]
             tissues.append(tissue_figures(ct, body))
             if critic is not None:
                 scores.append(critic(ct, body, spacing).scores)
         if case.mr is not None:
-            mr, spacing = _canonical(read_volume(case.mr, modality="MR"))
+            mr, spacing = canonical(read_volume(case.mr, modality="MR"))
             body = body_mask(mr, spacing, "MR")
             slices.append(slice_quantiles(mr, body)[1])
             voids.append(largest_void(mr, body, spacing))
@@ -109,7 +109,8 @@ def _usual(figures: Sequence[dict[str, float]]) -> dict[str, Usual]:
     }
 
 
-def _canonical(volume: Volume) -> tuple[np.ndarray, tuple[float, ...]]:
+def canonical(volume: Volume) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Voxels in canonical axes (RAS) and their size in mm."""
     orientation = nibabel.io_orientation(volume.affine)
     spacing = tuple(float(edge) for edge in np.take(volume.spacing, np.argsort(orientation[:, 0])))
     return nibabel.apply_orientation(volume.array, orientation), spacing

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,9 +17,11 @@ from medical_gans.report.pictures import Sheet
 from medical_gans.report.views import AXIAL, SOFT_TISSUE, CaseVolumes, radiological_slice
 from medical_gans.transforms import AIR_HU, hounsfield_to_unit, resize_in_plane
 from medical_gans.transforms.grid_mask import GridMask
-from medical_gans.weights import WeightsCard, load_network
+from medical_gans.weights import WeightsCard, load_network, save_weights
 
 _LEAST_BODY = 0.5  # of the voxels around the middle of a patch
+_COARSE = 1.5  # times the critic's voxels: real CT would look blurred to it as well
+_BETWEEN = 3.0  # mm between scored slices: nearer ones say the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +62,15 @@ class RealismCritic:
     Args:
         network: from unit HU ``(batch, 1, x, y)`` to a list of feature maps, scores last.
         spacing: in-plane voxel size of its training in mm, None where kept.
+        network_def: the network as it was configured, which `save` keeps; empty where it was not.
     """
 
-    def __init__(self, network: nn.Module, spacing: Sequence[float | None]) -> None:
+    def __init__(
+        self, network: nn.Module, spacing: Sequence[float | None], network_def: dict[str, Any] | None = None
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.spacing = tuple(spacing)
+        self.network_def = network_def or {}
 
     @classmethod
     def load(cls, weights: Path) -> RealismCritic:
@@ -75,16 +82,34 @@ class RealismCritic:
         network, card = load_network(weights), WeightsCard.of(weights)
         return cls(network, card.spacing[:2] if card is not None else (None, None))
 
+    def save(self, weights: Path) -> Path:
+        """Write ``<name>.pt`` and its card, for `load`.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(weights, self.network)
+        WeightsCard(network_def=self.network_def, spacing=(*self.spacing, None), plane="axial").save(weights)
+        return weights
+
+    def too_coarse(self, spacing: Sequence[float]) -> str:
+        """Why a volume with such voxels, in mm, cannot be judged; nothing where it can."""
+        for edge, known in zip(spacing, self.spacing, strict=False):
+            if known is not None and edge > _COARSE * known:
+                return f"voxels of {edge:.1f} mm in the slice; the critic knows CT of {known:.1f} mm"
+        return ""
+
     @torch.no_grad()
     def __call__(self, hounsfield: np.ndarray, body: np.ndarray | GridMask, spacing: Sequence[float]) -> RealismMap:
-        """Score every axial slice that shows body.
+        """Score axial slices that show body, some 3 mm apart.
 
         Args:
             hounsfield: HU ``(x, y, z)``, canonical axes.
             body: boolean; air is put outside it.
             spacing: mm.
         """
-        shown = np.flatnonzero(body.any(axis=(0, 1)))
+        shown = np.flatnonzero(body.any(axis=(0, 1)))[:: max(1, round(_BETWEEN / spacing[2]))]
         maps = []
         for k in shown:
             maps.append(self._scores(hounsfield[:, :, k], body[:, :, k], spacing))

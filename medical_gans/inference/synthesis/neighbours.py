@@ -1,7 +1,10 @@
-"""All that a generator of adjacent slices says of a slice: as the middle of one image, as a neighbour in others."""
+"""What neighbouring slices say of a slice: as images of adjacent slices, or as estimates of one plane among several."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,3 +52,35 @@ class NeighbourMean:
         self._seen, self._given = end, self._given + ready
         self._sum, self._weight = total[ready:], weight[ready:]
         return total[:ready] / weight[:ready].view(-1, *[1] * (total.ndim - 1))
+
+
+def among_neighbours(volume: np.ndarray, index: int, axis: int, distance: float, across: float) -> np.ndarray:
+    """One axial slice of what a plane of slices made, each of its own slices averaged with the two beside it.
+
+    A generator of single slices knows nothing of the slices beside, so its estimates jump from one to the next. The
+    weights are those of a Gaussian at the distance of the slices: thick slices are hardly touched.
+
+    Args:
+        volume: HU ``(x, y, z)``, made slice by slice along `axis`.
+        index: of the axial slice, along z.
+        axis: 0 sagittal, 1 coronal, 2 axial.
+        distance: of the slices in mm.
+        across: standard deviation of the Gaussian in mm; 0 takes the slice as it is.
+
+    Returns:
+        HU ``(x, y, 1)``, float32.
+    """
+    here = volume[:, :, index : index + 1].astype(np.float32)
+    share = math.exp(-((distance / across) ** 2) / 2) if across > 0 else 0.0
+    if share == 0:
+        return here
+    if axis == 2:
+        last = volume.shape[2] - 1
+        low, high = max(index - 1, 0), min(index + 1, last)
+        beside = volume[:, :, low : low + 1].astype(np.float32) + volume[:, :, high : high + 1]
+    else:
+        size = volume.shape[axis]
+        order = np.arange(size)
+        beside = here.take(np.maximum(order - 1, 0), axis) + here.take(np.minimum(order + 1, size - 1), axis)
+    mean: np.ndarray = (here + np.float32(share) * beside) / np.float32(1 + 2 * share)
+    return mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from medical_gans.errors import InputError, SettingError
 from medical_gans.inference.cohort import recipe
 from medical_gans.inference.synthesis.body import BodyRegion
 from medical_gans.inference.synthesis.generators import Generators
-from medical_gans.inference.synthesis.neighbours import NeighbourMean
+from medical_gans.inference.synthesis.neighbours import NeighbourMean, among_neighbours
 from medical_gans.inference.synthesis.side_by_side import in_order
 from medical_gans.io import Volume, mapped, read_volume
 from medical_gans.networks.freed_memory import keep_freed_memory
@@ -81,6 +82,8 @@ class SliceSynthesis:
         preprocessing: of ``{"image": MR}``, with a `transforms.ToGridd` that tells spacing and planes in place of those
             above; None reads, turns and normalises.
         inferer: applies a generator to slices ``(batch, channel, *spatial)``, as those of MONAI; None passes them on.
+        across: standard deviation in mm of a Gaussian over neighbouring slices, where several planes of single slices
+            are put together; 0 takes each slice by itself. See `neighbours.among_neighbours`.
 
     Raises:
         SettingError: a setting is out of range or does not fit the generators.
@@ -100,16 +103,18 @@ class SliceSynthesis:
         device: torch.device | str = "cpu",
         preprocessing: Callable[[dict[str, Any]], Mapping[Any, Any]] | None = None,
         inferer: Callable[..., torch.Tensor] | None = None,
+        across: float = 0.8,
     ) -> None:
         self.preprocessing = preprocessing or translation_preprocessing(spacing, planes)
         grid = grid_of(self.preprocessing)
-        _check(adjacent, slice_batch)
+        _check(adjacent, slice_batch, across)
         self.generators = Generators(generators, torch.device(device), adjacent, tile, amp, inferer)
         self.adjacent = self.generators.adjacent if self.generators.dimensions == 2 else 1
         self.spacing, self.planes = grid.spacing, grid.planes
         self.flips = flips
         self.uncertainty = uncertainty
         self.slice_batch = slice_batch
+        self.across = across
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -128,6 +133,7 @@ class SliceSynthesis:
             "flips": self.flips,
             "adjacent": self.adjacent,
             "uncertainty": self.uncertainty,
+            "across": self.across,
             "amp": self.generators.amp,
             "preprocessing": recipe(self.preprocessing),
             "inferer": recipe(self.generators.inferer),
@@ -239,6 +245,7 @@ class _Translation:
         self.generators = synthesis.generators
         self.mr = mr
         self.body = body
+        self.edges = edges
         self.views = synthesis.views(mr.shape, edges)
         self.on_progress = on_progress
         self.done = 0
@@ -250,7 +257,7 @@ class _Translation:
         """Fill canonical arrays with what the estimates agree on and, where given, their standard deviation.
 
         Estimates of one plane are averaged slice by slice. Of three planes the median counts, voxel by voxel, so that
-        bone or air which one of them invents is left out.
+        bone or air which one of them invents is left out; before that each slice may be averaged with those beside it.
         """
         if len(self.views) == 1:
             for part, estimates in self._translated(self.views[0]):
@@ -280,7 +287,14 @@ class _Translation:
             part = (*across, slice(slice_number, slice_number + 1))
             inside = self._in_box(part)
             deviation = None if spreads is None else spreads.standard_deviation(inside)
-            self._write_part(_agreed([plane[inside] for plane in planes]), deviation, part, hounsfield, spread)
+            shown = [self._steadied(view, p, inside[2].start) for view, p in zip(self.views, planes, strict=True)]
+            self._write_part(_agreed(shown), deviation, part, hounsfield, spread)
+
+    def _steadied(self, view: NetworkView, plane: np.ndarray, index: int) -> np.ndarray:
+        """An axial slice of what a view made, ``(x, y, 1)``."""
+        if not isinstance(view, SlicePlane) or view.neighbours:
+            return plane[:, :, index : index + 1]
+        return among_neighbours(plane, index, view.axis, self.edges[view.axis], self.synthesis.across)
 
     def _translated(self, view: NetworkView) -> Iterator[tuple[Part, Iterator[np.ndarray]]]:
         """Parts of the MR in order, and of each the estimates in HU, ``(x, y, z)`` float32, to be taken at once.
@@ -358,7 +372,8 @@ class _Translation:
 
     def _parts(self, view: NetworkView) -> tuple[list[Part], int]:
         """Parts of the MR in order, each for one pass, and how many passes are made beside each other."""
-        slices = self.synthesis.slice_batch or self.generators.batch(view.voxels(self.body.box))
+        fewest = self.generators.passes(2)  # one large slice on two threads takes longer than two beside each other
+        slices = self.synthesis.slice_batch or max(fewest, self.generators.batch(view.voxels(self.body.box)))
         beside = self.generators.passes(slices)
         return list(view.parts(self.body.box, slices // beside)), beside
 
@@ -395,7 +410,9 @@ def translation_preprocessing(
     return Compose([ReadImaged("image", {"image": "MR"}), ToGridd("image", spacing, planes), NormaliseMRd("image")])
 
 
-def _check(adjacent: int | None, slice_batch: int | None) -> None:
+def _check(adjacent: int | None, slice_batch: int | None, across: float) -> None:
+    if not 0 <= across < math.inf:
+        raise SettingError(f"across is {across}; give mm, or 0 to take each slice by itself.")
     if adjacent is not None and (adjacent < 1 or adjacent % 2 == 0):
         raise SettingError(f"adjacent is {adjacent}; give an odd number of slices.")
     if slice_batch is not None and slice_batch < 1:
