@@ -6,9 +6,10 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from medical_gans.checks.quality import CtSlices, QualityGate, QualityLimits, RealismCritic, train_critic
+from medical_gans.checks.quality import CtSlices, QualityGate, RealismCritic, train_critic
 from medical_gans.checks.quality.critic_training import _targets
 from medical_gans.checks.quality.damage import KINDS, damaged
+from medical_gans.checks.quality.limits import Check
 from medical_gans.cli.config_files import models_dir
 from medical_gans.errors import InputError
 from medical_gans.io import Volume, find_cases
@@ -138,13 +139,23 @@ def test_slices_of_a_fine_volume_are_scored_some_three_mm_apart():
 
 
 def test_a_critic_does_not_judge_voxels_coarser_than_it_knows():
-    critic = RealismCritic(nn.Identity(), (1.0, 1.0))
-    assert not critic.too_coarse((1.5, 1.0, 5.0)) and not RealismCritic(nn.Identity(), (None, None)).too_coarse(
-        (9, 9, 9)
-    )
-    assert critic.too_coarse((1.0, 2.0, 1.0)) == "voxels of 2.0 mm in the slice; the critic knows CT of 1.0 mm"
-    mr = Volume(np.full((24, 24, 6), 400, np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), "mr.nii.gz")
-    limits = QualityLimits.read(models_dir() / "mr_to_ct_head_quality.json")
-    verdict = QualityGate(limits, critic)(mr, np.full(mr.array.shape, 40, np.int16))
-    found = {check.name: check for check in verdict.checks}["realism"]
-    assert found.light == "not judged" and "voxels of 2.0 mm" in found.found
+    critic, size = RealismCritic(nn.Identity(), (1.0, 1.0)), (64, 64, 6)
+    assert not critic.unfit(size, (1.5, 1.0, 5.0))
+    assert not RealismCritic(nn.Identity(), (None, None)).unfit(size, (9, 9, 9))
+    assert critic.unfit(size, (1.0, 2.0, 1.0)) == "voxels of 2.0 mm in the slice; the critic knows CT of 1.0 mm"
+    assert "voxels of 2.0 mm" in realism_of(size, 2.0).found
+
+
+@pytest.mark.parametrize("side", [1, 8, 20, 31, 32, 33, 40])
+def test_an_image_that_is_too_small_for_the_critic_is_not_judged_and_the_others_are(side):
+    found = realism_of((side, 48, 6), 1.0)
+    assert (found.light == "not judged") == (side < 32)
+    assert side >= 32 or f"slices of {side} mm are smaller" in found.found
+
+
+def realism_of(shape: tuple[int, ...], edge: float) -> Check:
+    """What the gate of the shipped head weights says of the realism of soft tissue."""
+    mr = Volume(np.full(shape, 400, np.int16), np.diag([edge, edge, edge, 1.0]), "mr.nii.gz")
+    gate = QualityGate.beside(models_dir() / "mr_to_ct_head.pt")
+    checks = gate(mr, np.full(shape, 40, np.int16)).checks
+    return {check.name: check for check in checks}["realism"]

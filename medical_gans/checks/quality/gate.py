@@ -172,7 +172,7 @@ class QualityGate:
         field_of_view = self._field_of_view(shown, spacing)
         body = outline | shown
         critic = self.critic
-        unjudged = critic.too_coarse(spacing) if critic is not None else "no critic for these weights"
+        unjudged = critic.unfit(synthetic.shape, spacing) if critic is not None else "no critic for these weights"
         realism = critic(synthetic, body, spacing) if critic is not None and not unjudged and body.any() else None
         spread = None if standard_deviation is None else nibabel.apply_orientation(standard_deviation, orientation)
         checks = [

@@ -21,6 +21,7 @@ from medical_gans.weights import WeightsCard, load_network, save_weights
 
 _LEAST_BODY = 0.5  # of the voxels around the middle of a patch
 _COARSE = 1.5  # times the critic's voxels: real CT would look blurred to it as well
+_SMALLEST = 32  # voxels of a slice as the critic sees it; with fewer its convolutions have nothing left
 _BETWEEN = 3.0  # mm between scored slices: nearer ones say the same
 
 
@@ -93,11 +94,13 @@ class RealismCritic:
         WeightsCard(network_def=self.network_def, spacing=(*self.spacing, None), plane="axial").save(weights)
         return weights
 
-    def too_coarse(self, spacing: Sequence[float]) -> str:
-        """Why a volume with such voxels, in mm, cannot be judged; nothing where it can."""
-        for edge, known in zip(spacing, self.spacing, strict=False):
+    def unfit(self, shape: Sequence[int], spacing: Sequence[float]) -> str:
+        """Why a volume of that many voxels, of that size in mm, cannot be judged; nothing where it can."""
+        for count, edge, known in zip(shape, spacing, self.spacing, strict=False):
             if known is not None and edge > _COARSE * known:
                 return f"voxels of {edge:.1f} mm in the slice; the critic knows CT of {known:.1f} mm"
+            if count * edge / (known or edge) < _SMALLEST:
+                return f"slices of {count * edge:.0f} mm are smaller than what the critic looks at"
         return ""
 
     @torch.no_grad()
