@@ -124,7 +124,6 @@ def train_critic(
 
 def _targets(where: Tensor, body: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """What each score should be and what it counts, both of the shape of the scores."""
-
     count = tuple(scores.shape[2:])
 
     def reached(reach: int) -> Tensor:
