@@ -19,6 +19,7 @@ import torch
 from matplotlib.image import imread
 
 from medical_gans.errors import InputError, OutputError
+from medical_gans.io.orientation import ras_view
 from medical_gans.report import (
     Manifest,
     Place,
@@ -41,7 +42,6 @@ from medical_gans.report.views import (
     CaseVolumes,
     Window,
     radiological_slice,
-    ras_view,
 )
 
 PERMUTATIONS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import torch
 
 from medical_gans.data.pairs import read_pair
 from medical_gans.errors import InputError
 from medical_gans.io import Case, read_volume
+from medical_gans.io.orientation import ras_spacing, ras_view
 from medical_gans.io.writing import made_from, whole_file
 from medical_gans.transforms import AIR_HU, body_mask, mr_reference_intensity, resize_in_plane
 
@@ -127,13 +127,12 @@ def prepare_anatomy(
 
 def _anatomy(case: Case, spacing: Sequence[float | None], paired: bool) -> tuple[np.ndarray, tuple[float, ...]]:
     volume = read_volume(case.ct, modality="CT")  # type: ignore[arg-type]
-    orientation = nibabel.io_orientation(volume.affine)
-    edges = tuple(float(s) for s in np.take(volume.spacing, np.argsort(orientation[:, 0])))
+    edges = ras_spacing(volume.affine)
 
-    def canonical(array: np.ndarray) -> np.ndarray:
-        return nibabel.apply_orientation(array, orientation).astype(np.float32)
+    def in_ras(array: np.ndarray) -> np.ndarray:
+        return ras_view(array, volume.affine).astype(np.float32)
 
-    hounsfield = canonical(volume.array)
+    hounsfield = in_ras(volume.array)
     body = body_mask(hounsfield, edges, "CT")
     if not body.any():
         raise InputError(f"{case.ct} shows no body: nothing stands out from air. Leave this file out.")
@@ -141,8 +140,8 @@ def _anatomy(case: Case, spacing: Sequence[float | None], paired: bool) -> tuple
     maps = [np.where(body, hounsfield - AIR_HU, 0.0), 100.0 * bone_mask(hounsfield, edges), 100.0 * body]
     if paired:
         pair = read_pair(replace(case, mask=case.trusted or case.mask))
-        mr = canonical(pair.mr.array)
+        mr = in_ras(pair.mr.array)
         reference = mr_reference_intensity(mr, body_mask(mr, edges, "MR"))
-        maps += [1000.0 * np.clip(mr / reference, 0.0, 2.0), 100.0 * canonical(pair.mask)]
+        maps += [1000.0 * np.clip(mr / reference, 0.0, 2.0), 100.0 * in_ras(pair.mask)]
     resized, true_spacing = resize_in_plane(torch.from_numpy(np.stack(maps).astype(np.float32))[None], edges, spacing)
     return resized[0].numpy(), true_spacing

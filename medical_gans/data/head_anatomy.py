@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from scipy import ndimage
 from scipy.ndimage import distance_transform_edt as distance
 
 from medical_gans.errors import InputError
 from medical_gans.io import read_volume
+from medical_gans.io.orientation import ras_spacing, ras_view
 from medical_gans.io.writing import made_from, whole_file
 from medical_gans.transforms import AIR_HU
 
@@ -280,12 +280,10 @@ def _largest(mask: np.ndarray) -> np.ndarray:
 
 def _one_millimetre(file: Path, denoise: int = 0) -> np.ndarray:
     volume = read_volume(file)
-    orientation = nibabel.io_orientation(volume.affine)
-    array = nibabel.apply_orientation(volume.array, orientation).astype(np.float32)
-    edges = np.take(volume.spacing, np.argsort(orientation[:, 0]))
+    array = ras_view(volume.array, volume.affine).astype(np.float32)
     if denoise:
         array = ndimage.median_filter(array, (denoise, denoise, 1))
-    return ndimage.zoom(array, edges, order=1, grid_mode=True, mode="nearest")
+    return ndimage.zoom(array, ras_spacing(volume.affine), order=1, grid_mode=True, mode="nearest")
 
 
 def _store(file: Path, array: np.ndarray) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -27,6 +26,7 @@ from medical_gans.data.epoch_views import EpochViews
 from medical_gans.errors import InputError, SettingError
 from medical_gans.io import Case, TrainingCases, Volume, read_mask, read_volume
 from medical_gans.io.formats import corners, largest_distance
+from medical_gans.io.orientation import ras_affine, ras_shape
 from medical_gans.io.writing import made_from, whole_file
 from medical_gans.transforms import body_mask, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, SlicePlane, ToGridd, WholeBody, grid_of, slices_at
@@ -136,10 +136,8 @@ def prepare_volume(
 
 def _canonical_corners(volume: Volume) -> np.ndarray:
     """The outermost voxel centres (mm) in the order of RAS axes, however the file counts."""
-    orientation = nibabel.io_orientation(volume.affine)
-    shape = tuple(int(length) for length in np.take(volume.array.shape, np.argsort(orientation[:, 0])))
-    back = nibabel.orientations.inv_ornt_aff(orientation, volume.array.shape)
-    return corners(shape, volume.affine @ back)
+    stored = volume.array.shape
+    return corners(ras_shape(stored, volume.affine), ras_affine(volume.affine, stored))
 
 
 def _on_grid(

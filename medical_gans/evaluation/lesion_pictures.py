@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from medical_gans.evaluation.lesion_features import SOURCE, TARGET, FeaturePicture
+from medical_gans.io.orientation import ras_view
 from medical_gans.report.pictures import FAINT, INK, SERIES_COLOURS, Box, Sheet
-from medical_gans.report.views import AXIAL, CORONAL, CaseVolumes, Plane, radiological_slice, ras_view
+from medical_gans.report.views import AXIAL, CORONAL, CaseVolumes, Plane, radiological_slice
 
 TRUTH_COLOUR, PREDICTION_COLOUR = "#7CFC6A", "#ff9f43"
 _GREY = (1.0, 99.5)  # percentiles of the head

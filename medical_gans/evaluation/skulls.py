@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import nibabel
 import numpy as np
 
 from medical_gans.io import Volume
+from medical_gans.io.orientation import ras_spacing, ras_view
 from medical_gans.metrics.vault import Vault, measure_vault
 from medical_gans.transforms import body_mask
 
@@ -32,9 +32,8 @@ def skull_figures(hounsfield: np.ndarray, mr: Volume, reference: np.ndarray | No
     Returns:
         By name, see `SKULL_DEFINITIONS`; nothing where the vault is not in the picture as a whole.
     """
-    orientation = nibabel.io_orientation(mr.affine)
-    spacing = [float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0]))]
-    images = [nibabel.apply_orientation(a, orientation) for a in (hounsfield, reference) if a is not None]
+    spacing = ras_spacing(mr.affine)
+    images = [ras_view(image, mr.affine) for image in (hounsfield, reference) if image is not None]
     body = body_mask(images[-1], spacing, "CT")
     vaults: list[Vault | None] = [measure_vault(image, body, spacing) for image in images]
     if vaults[0] is None:

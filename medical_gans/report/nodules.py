@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from medical_gans.io import whole_file
+from medical_gans.io.orientation import ras_view
 from medical_gans.report.pictures import FAINT, INK, SERIES_COLOURS, SIGNAL, Sheet
-from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, radiological_slice, ras_view
+from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, radiological_slice
 
 _TILE = 112
 _GAP = 3

@@ -16,14 +16,15 @@ from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
-from nibabel.orientations import inv_ornt_aff, io_orientation
+from nibabel.orientations import io_orientation
 
 from medical_gans.errors import InputError
 from medical_gans.io import mapped
+from medical_gans.io.orientation import ras_affine, ras_view
 from medical_gans.io.writing import whole_file
 from medical_gans.report.page import PALETTE, RESEARCH_USE, publishable
 from medical_gans.report.pictures import SERIES_COLOURS
-from medical_gans.report.views import BONE, SOFT_TISSUE, Window, ras_view, sampled
+from medical_gans.report.views import BONE, SOFT_TISSUE, Window, sampled
 from medical_gans.report.voxels import PackedVolume, base64_length, fewer_voxels, pack, pack_flags
 
 VIEWER = "viewer.html"
@@ -130,7 +131,7 @@ def write_viewer(
     orientation = io_orientation(affine)
     views = [ras_view(image.array, affine) for image in images]
     flag_views = [ras_view(flag, affine) for flag in flags]
-    to_mm = affine @ inv_ornt_aff(orientation, shape)
+    to_mm = ras_affine(affine, shape)
     spacing = np.linalg.norm(to_mm[:3, :3], axis=0).tolist()
     packed, factors = _packed(views, flag_views, spacing, largest - _ROOM)
     full = views[0].shape

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from medical_gans.io import mapped
+from medical_gans.io.orientation import ras_affine, ras_view
 
 _SAMPLED_VOXELS = 1 << 21
 _BODY_HU = -300
@@ -46,13 +46,6 @@ class Plane(NamedTuple):
 AXIAL = Plane("axial", 2, ("R", "L", "A", "P"))
 CORONAL = Plane("coronal", 1, ("R", "L", "S", "I"))
 SAGITTAL = Plane("sagittal", 0, ("A", "P", "S", "I"))
-
-
-def ras_view(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """`array` with axes permuted and flipped to nearest right, anterior, superior: a view, never a copy."""
-    orientation = io_orientation(affine)
-    flipped = array[tuple(slice(None, None, int(sign)) for _, sign in orientation)]
-    return flipped.transpose(np.argsort(orientation[:, 0]))
 
 
 def radiological_slice(volume: np.ndarray, plane: Plane, index: int) -> np.ndarray:
@@ -97,7 +90,7 @@ class CaseVolumes:
         cls, mr: np.ndarray, synthetic_ct: np.ndarray, affine: np.ndarray, **others: np.ndarray | None
     ) -> CaseVolumes:
         """From arrays on one grid, in stored order, and their affine."""
-        to_ras = affine @ inv_ornt_aff(io_orientation(affine), mr.shape)
+        to_ras = ras_affine(affine, mr.shape)
         views = {name: None if array is None else ras_view(array, affine) for name, array in others.items()}
         return cls(ras_view(mr, affine), ras_view(synthetic_ct, affine), to_ras, **views)
 

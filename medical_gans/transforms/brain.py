@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -13,8 +12,8 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 from scipy.ndimage import distance_transform_edt as distance
 
+from medical_gans.io.orientation import ras_spacing, ras_view, stored_order
 from medical_gans.transforms.intensity import body_mask
-from medical_gans.transforms.sequence_grid import canonical, stored_order
 from medical_gans.transforms.sequences import FindForegroundd
 
 _STRIPPED_ML = 2200.0  # what shows less is no whole head
@@ -61,19 +60,18 @@ class FindBraind(FindForegroundd):
         image: MetaTensor = made[self.keys[0]]
         array = next(channel for channel in image.numpy() if channel.any())
         affine = np.asarray(image.affine, dtype=np.float64)
-        orientation = nib.orientations.io_orientation(affine)
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(orientation[:, 0])]
-        head = canonical(array, orientation)
-        body = body_mask(head, spacing.tolist())
+        spacing = ras_spacing(affine)
+        head = ras_view(array, affine)
+        body = body_mask(head, spacing)
         if body.sum() * float(np.prod(spacing)) / 1000 < _STRIPPED_ML:
             return super().__call__(made)
-        found = brain_in_head(head, spacing.tolist(), body)
+        found = brain_in_head(head, spacing, body)
         if found is None:
             note = "A brain was not found in the head: lesions are sought in all of it. Give a mask of the brain."
             return super().__call__({**made, "notes": (*made.get("notes", ()), note)})
-        wide = torch.from_numpy(stored_order(found.wide, orientation)[None])
+        wide = torch.from_numpy(stored_order(found.wide, affine)[None])
         made["foreground"] = MetaTensor(wide, affine=image.affine)
-        made["brain"] = stored_order(found.brain, orientation)
+        made["brain"] = stored_order(found.brain, affine)
         return made
 
 

@@ -11,7 +11,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
-import nibabel
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -20,6 +19,7 @@ from monai.transforms import Compose, MapTransform
 
 from medical_gans.errors import SettingError
 from medical_gans.io import mapped
+from medical_gans.io.orientation import ras_affine, ras_view
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,9 +104,8 @@ class ToGridd(MapTransform):
         for key in self.key_iterator(turned):
             image: MetaTensor = turned[key]
             affine = np.asarray(image.affine, dtype=np.float64)
-            orientation = nibabel.io_orientation(affine)
-            array = nibabel.apply_orientation(image.numpy()[0], orientation)
-            affine = affine @ nibabel.orientations.inv_ornt_aff(orientation, image.shape[1:])
+            array = ras_view(image.numpy()[0], affine)
+            affine = ras_affine(affine, image.shape[1:])
             backwards = any(stride < 0 for stride in array.strides)  # which torch has not
             tensor = torch.from_numpy(mapped.converted(array, array.dtype) if backwards else array)[None]
             turned[key] = MetaTensor(tensor, meta={**image.meta, "affine": torch.from_numpy(affine)})

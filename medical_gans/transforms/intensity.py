@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import nibabel
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -18,6 +17,7 @@ from scipy import ndimage
 
 from medical_gans.errors import InputError
 from medical_gans.io import mapped
+from medical_gans.io.orientation import ras_spacing, ras_view, stored_order
 from medical_gans.transforms.grid_mask import GridMask
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class StoredMR:
         Raises:
             InputError: nothing stands out from air.
         """
-        mr, edges = canonical(image)
+        mr, edges = _in_ras(image)
         mask = body_on_grid(mr, edges)
         if not mask.any():
             raise InputError(f"{_name(image)} shows no body: nothing stands out from air. Check that it is an MR.")
@@ -210,7 +210,7 @@ class EncodeHounsfieldd(MapTransform):
         encoded = dict(data)
         for key in self.key_iterator(encoded):
             image: MetaTensor = encoded[key]
-            ct, edges = canonical(image)
+            ct, edges = _in_ras(image)
             mask = body_mask(ct, edges, "CT")
             if not mask.any():
                 raise InputError(
@@ -244,24 +244,20 @@ class DenoiseHounsfieldd(MapTransform):
         filtered = dict(data)
         for key in self.key_iterator(filtered) if self.size else ():
             image: MetaTensor = filtered[key]
-            smooth = ndimage.median_filter(canonical(image)[0], size=(self.size, self.size, 1))
+            smooth = ndimage.median_filter(_in_ras(image)[0], size=(self.size, self.size, 1))
             filtered[key] = MetaTensor(torch.from_numpy(_as_stored(smooth, image))[None], meta=image.meta)
         return filtered
 
 
-def canonical(image: MetaTensor) -> tuple[np.ndarray, tuple[float, ...]]:
+def _in_ras(image: MetaTensor) -> tuple[np.ndarray, tuple[float, ...]]:
     """An image ``(1, *spatial)`` as an array ``(x, y, z)`` in RAS order, without a copy, and its voxel edges in mm."""
     affine = np.asarray(image.affine, dtype=np.float64)
-    orientation = nibabel.io_orientation(affine)
-    edges = np.take(np.linalg.norm(affine[:3, :3], axis=0), np.argsort(orientation[:, 0]))
-    return nibabel.apply_orientation(image.numpy()[0], orientation), tuple(float(edge) for edge in edges)
+    return ras_view(image.numpy()[0], affine), ras_spacing(affine)
 
 
 def _as_stored(array: np.ndarray, image: MetaTensor) -> np.ndarray:
-    """A canonical array in the order of the image that it was made from."""
-    affine = np.asarray(image.affine, dtype=np.float64)
-    onto_stored = nibabel.orientations.ornt_transform(nibabel.io_orientation(np.eye(4)), nibabel.io_orientation(affine))
-    return np.ascontiguousarray(nibabel.apply_orientation(array, onto_stored))
+    """An array in RAS order in the order of the image that it was made from."""
+    return stored_order(array, np.asarray(image.affine, dtype=np.float64))
 
 
 def _name(image: MetaTensor) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -20,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from medical_gans.errors import InputError
 from medical_gans.io.formats import Affine, corners, largest_distance
+from medical_gans.io.orientation import ras_affine, ras_shape, stored_order
 from medical_gans.io.volumes import Volume
 
 _SAME_GRID_MM = 0.01
@@ -127,10 +127,8 @@ def to_grid_of(source: Volume, maps: np.ndarray, affine: Affine) -> np.ndarray:
     Maps whose axes are the volume's, in RAS order, come back by whole voxels or by plain interpolation over the same
     extent; others are resampled point by point.
     """
-    orientation = nib.orientations.io_orientation(source.affine)
-    shape = canonical(np.empty(source.array.shape, bool), orientation).shape
-    ras = source.affine @ nib.orientations.inv_ornt_aff(orientation, source.array.shape)
-    there = np.linalg.inv(ras) @ affine
+    shape = ras_shape(source.array.shape, source.affine)
+    there = np.linalg.inv(ras_affine(source.affine, source.array.shape)) @ affine
     scale = np.diag(there)[:3]
     aligned = np.abs(there[:3, :3] - np.diag(scale)).max() < _WHOLE and (scale > 0).all()
     low = (
@@ -141,7 +139,7 @@ def to_grid_of(source: Volume, maps: np.ndarray, affine: Affine) -> np.ndarray:
     fits = max(np.abs(low - first).max(), np.abs(whole - full).max()) < _WHOLE
     if not (aligned and fits):
         return np.stack([_point_by_point(one, np.linalg.inv(affine) @ source.affine, source) for one in maps])
-    return np.stack([stored_order(_interpolated(_placed(one, first, full), shape), orientation) for one in maps])
+    return np.stack([stored_order(_interpolated(_placed(one, first, full), shape), source.affine) for one in maps])
 
 
 def in_box_of(maps: np.ndarray, affine: Affine, box_affine: Affine, shape: Sequence[int]) -> np.ndarray:
@@ -184,17 +182,6 @@ def same_grid(first: Volume, volume: Volume) -> bool:
     """Whether voxels of both lie within 0.01 mm of each other."""
     there, here = (corners(first.array.shape, one.affine) for one in (first, volume))
     return first.array.shape == volume.array.shape and largest_distance(there, here) <= _SAME_GRID_MM
-
-
-def canonical(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
-    """From stored order to RAS order."""
-    return nib.orientations.apply_orientation(array, orientation)
-
-
-def stored_order(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
-    """From RAS order to stored order."""
-    back = nib.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), orientation)
-    return np.ascontiguousarray(nib.orientations.apply_orientation(array, back))
 
 
 def network_shape(

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from medical_gans.checks.quality.damage import KINDS, damaged
-from medical_gans.checks.quality.measuring import canonical
 from medical_gans.checks.quality.realism import RealismCritic
 from medical_gans.errors import InputError
 from medical_gans.io import Case, read_mask, read_volume
+from medical_gans.io.orientation import ras_spacing, ras_view
 from medical_gans.networks import patch_discriminator
 from medical_gans.transforms import AIR_HU, body_mask, hounsfield_to_unit, resize_in_plane
 
@@ -42,10 +42,12 @@ class CtSlices:
         self.slices: list[tuple[np.ndarray, np.ndarray]] = []
         for case in tqdm([case for case in cases if case.ct is not None], desc="reading CTs", leave=False):
             assert case.ct is not None
-            ct, grid = canonical(read_volume(case.ct, modality="CT"))
+            volume = read_volume(case.ct, modality="CT")
+            ct, grid = ras_view(volume.array, volume.affine), ras_spacing(volume.affine)
             body = body_mask(ct, grid, "CT")
             if case.mask is not None:
-                body &= canonical(read_mask(case.mask))[0] > 0
+                mask = read_mask(case.mask)
+                body &= ras_view(mask.array, mask.affine) > 0
             for k in range(0, ct.shape[2], max(1, round(between / grid[2]))):
                 if body[:, :, k].mean() > _FEWEST_BODY:
                     self.slices.append(_slice(ct[:, :, k], body[:, :, k], grid, spacing, denoise))

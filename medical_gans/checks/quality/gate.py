@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from scipy import ndimage
 
@@ -40,6 +39,7 @@ from medical_gans.checks.quality.measures import (
 )
 from medical_gans.checks.quality.realism import RealismCritic, RealismMap, realism_sheet
 from medical_gans.io import Volume, mapped
+from medical_gans.io.orientation import ras_affine, ras_spacing, ras_view
 from medical_gans.report.viewer import Place, in_mm
 from medical_gans.report.views import CaseVolumes
 from medical_gans.transforms.grid_mask import GridMask
@@ -164,9 +164,8 @@ class QualityGate:
             standard_deviation: of its estimates in HU; None where there is one.
             estimates: how many there are.
         """
-        orientation = nibabel.io_orientation(mr.affine)
-        spacing = tuple(float(edge) for edge in np.take(mr.spacing, np.argsort(orientation[:, 0])))
-        source, synthetic = (nibabel.apply_orientation(array, orientation) for array in (mr.array, hounsfield))
+        spacing = ras_spacing(mr.affine)
+        source, synthetic = (ras_view(array, mr.affine) for array in (mr.array, hounsfield))
         with ThreadPoolExecutor(2) as both:  # most of scipy works outside of Python's lock
             outline, shown = both.map(body_on_grid, (synthetic, source), (spacing, spacing), ("CT", "MR"))
         field_of_view = self._field_of_view(shown, spacing)
@@ -174,7 +173,7 @@ class QualityGate:
         critic = self.critic
         unjudged = critic.unfit(synthetic.shape, spacing) if critic is not None else "no critic for these weights"
         realism = critic(synthetic, body, spacing) if critic is not None and not unjudged and body.any() else None
-        spread = None if standard_deviation is None else nibabel.apply_orientation(standard_deviation, orientation)
+        spread = None if standard_deviation is None else ras_view(standard_deviation, mr.affine)
         checks = [
             field_of_view,
             *self._tissues(synthetic, outline),  # as the limits were measured on true CT
@@ -185,7 +184,7 @@ class QualityGate:
             *vault_checks(synthetic, outline, spacing, self.limits.vault if self.limits else {}),
         ]
         judged = self.limits is not None and bool(self.limits.realism)
-        affine = mr.affine @ nibabel.orientations.inv_ornt_aff(orientation, mr.array.shape)
+        affine = ras_affine(mr.affine, mr.array.shape)
         return Verdict(checks, realism if judged else None, self.limits.patch_score if self.limits else 0.0, affine)
 
     def _field_of_view(self, body: GridMask, spacing: tuple[float, ...]) -> Check:

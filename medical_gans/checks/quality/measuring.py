@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import nibabel
 import numpy as np
 from scipy import ndimage
 
@@ -20,6 +19,7 @@ from medical_gans.checks.quality.measures import (
 from medical_gans.checks.quality.realism import RealismCritic
 from medical_gans.errors import InputError
 from medical_gans.io import Case, Volume, read_mask, read_volume
+from medical_gans.io.orientation import ras_spacing, ras_view
 from medical_gans.transforms import body_mask
 
 _FEWEST = 3
@@ -59,16 +59,16 @@ def measure_limits(
     slices, voids, cuts, scores = [], [], [], []
     for case in cases:
         if case.ct is not None:
-            ct, spacing = canonical(read_volume(case.ct, modality="CT"))
+            ct, spacing = _in_ras(read_volume(case.ct, modality="CT"))
             body = body_mask(ct, spacing, "CT")
             ct = ndimage.median_filter(ct, (denoise, denoise, 1)) if denoise else ct
             if case.mask is not None:
-                body &= canonical(read_mask(case.mask))[0]
+                body &= _in_ras(read_mask(case.mask))[0]
             tissues.append(tissue_figures(ct, body))
             if critic is not None:
                 scores.append(critic(ct, body, spacing).scores)
         if case.mr is not None:
-            mr, spacing = canonical(read_volume(case.mr, modality="MR"))
+            mr, spacing = _in_ras(read_volume(case.mr, modality="MR"))
             body = body_mask(mr, spacing, "MR")
             slices.append(slice_quantiles(mr, body)[1])
             voids.append(largest_void(mr, body, spacing))
@@ -109,8 +109,5 @@ def _usual(figures: Sequence[dict[str, float]]) -> dict[str, Usual]:
     }
 
 
-def canonical(volume: Volume) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Voxels in canonical axes (RAS) and their size in mm."""
-    orientation = nibabel.io_orientation(volume.affine)
-    spacing = tuple(float(edge) for edge in np.take(volume.spacing, np.argsort(orientation[:, 0])))
-    return nibabel.apply_orientation(volume.array, orientation), spacing
+def _in_ras(volume: Volume) -> tuple[np.ndarray, tuple[float, ...]]:
+    return ras_view(volume.array, volume.affine), ras_spacing(volume.affine)

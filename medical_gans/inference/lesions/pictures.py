@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nibabel.orientations import inv_ornt_aff, io_orientation
 from scipy import ndimage
 
+from medical_gans.io.orientation import ras_affine, ras_view
 from medical_gans.report.pictures import SERIES_COLOURS, Sheet
-from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, radiological_slice, ras_view
+from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, radiological_slice
 
 CAPTIONS = {
     "planes": "Three planes through the largest lesion, or through the middle where there is none; the patient's right "
@@ -58,7 +58,7 @@ class LesionPictures:
         classes: Sequence[str],
     ) -> LesionPictures:
         """From arrays on one grid, in stored order, and their affine."""
-        to_ras = affine @ inv_ornt_aff(io_orientation(affine), label.shape)
+        to_ras = ras_affine(affine, label.shape)
         shown = ras_view(foreground, affine) | (ras_view(label, affine) > 0)
         (box,) = ndimage.find_objects(shown.astype(np.uint8)) or [None]
         box = box or tuple(slice(0, n) for n in label.shape)

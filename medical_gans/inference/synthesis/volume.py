@@ -12,7 +12,6 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -27,6 +26,7 @@ from medical_gans.inference.synthesis.generators import Generators
 from medical_gans.inference.synthesis.neighbours import NeighbourMean, among_neighbours
 from medical_gans.inference.synthesis.side_by_side import in_order
 from medical_gans.io import Volume, mapped, read_volume
+from medical_gans.io.orientation import ras_shape, ras_view
 from medical_gans.networks.freed_memory import keep_freed_memory
 from medical_gans.transforms import AIR_HU, unit_to_hounsfield
 from medical_gans.transforms.grid import PLANES, NetworkView, Part, SlicePlane, ToGridd, WholeBody, grid_of
@@ -163,11 +163,10 @@ class SliceSynthesis:
     ) -> SyntheticCT:
         affine = np.asarray(image.meta["original_affine"], dtype=np.float64)
         shape = tuple(int(size) for size in image.meta["spatial_shape"])
-        orientation = nibabel.io_orientation(affine)
         if self.generators.dimensions == 3:
             scaled = scaled[:]
         mr = StoredMR(scaled.stored[0], scaled.factor) if isinstance(scaled, StoredMR) else scaled[0]
-        if mr.shape != tuple(np.take(shape, np.argsort(orientation[:, 0]))):
+        if mr.shape != ras_shape(shape, affine):
             raise SettingError(
                 f"The preprocessing leaves {tuple(mr.shape)} voxels of {shape}. Its transforms must keep the voxels "
                 "where they are; resampling is told to ToGridd."
@@ -184,8 +183,8 @@ class SliceSynthesis:
         hounsfield = mapped.full(shape, AIR_HU, np.int16)
         spread = mapped.zeros(shape, np.int16) if self.uncertainty and translation.estimates > 1 else None
         translation.write(
-            nibabel.apply_orientation(hounsfield, orientation),
-            None if spread is None else nibabel.apply_orientation(spread, orientation),
+            ras_view(hounsfield, affine),
+            None if spread is None else ras_view(spread, affine),
         )
         seconds = self.generators.seconds - before
         return SyntheticCT(hounsfield, spread, affine, translation.estimates, seconds)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import nibabel
 import numpy as np
 from scipy import ndimage
 
 from medical_gans.errors import InputError
 from medical_gans.io import Volume
+from medical_gans.io.orientation import ras_affine, ras_view, stored_order
 from medical_gans.studies.registration.elastix import Elastix, Placed, Schedule, positions, transformed
 from medical_gans.studies.registration.starts import Start, find_starts
 from medical_gans.studies.registration.trust import Agreement, jacobian_determinant, judge
@@ -91,8 +91,7 @@ class PairRegistration:
             if on_progress is not None:
                 on_progress(next(done), steps)
 
-        orientation = nibabel.io_orientation(mr.affine)
-        fixed, moving = _canonical(mr), _canonical(ct)
+        fixed, moving = _in_ras(mr), _in_ras(ct)
         edges = _edges(fixed.affine)
         body = body_mask(fixed.array, edges, "MR")
         for volume, found in ((mr, body), (ct, body_mask(moving.array, _edges(moving.affine), "CT"))):
@@ -130,7 +129,7 @@ class PairRegistration:
         step()
 
         def stored(array: np.ndarray) -> np.ndarray:
-            return _stored(array, orientation)
+            return stored_order(array, mr.affine)
 
         return RegisteredPair(
             hounsfield=stored(hounsfield),
@@ -174,21 +173,13 @@ def resampled(ct: Placed, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _guided(synthetic_ct: Volume | None) -> Placed | None:
     if synthetic_ct is None:
         return None
-    placed = _canonical(synthetic_ct)
+    placed = _in_ras(synthetic_ct)
     return Placed(placed.array.clip(*_GUIDE_HU), placed.affine)
 
 
-def _canonical(volume: Volume) -> Placed:
-    orientation = nibabel.io_orientation(volume.affine)
-    array = nibabel.apply_orientation(np.asarray(volume.array, dtype=np.float32), orientation)
-    return Placed(array, volume.affine @ nibabel.orientations.inv_ornt_aff(orientation, volume.array.shape))
-
-
-def _stored(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
-    """Back from canonical to the stored order of the axes."""
-    back = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), orientation)
-    stored: np.ndarray = nibabel.apply_orientation(array, back)
-    return stored
+def _in_ras(volume: Volume) -> Placed:
+    array = ras_view(np.asarray(volume.array, dtype=np.float32), volume.affine)
+    return Placed(array, ras_affine(volume.affine, volume.array.shape))
 
 
 def _edges(affine: np.ndarray) -> Sequence[float]:

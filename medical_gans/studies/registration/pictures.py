@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from medical_gans.io.orientation import ras_view
 from medical_gans.report.pictures import Sheet
-from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, Window, radiological_slice, ras_view
+from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, Window, radiological_slice
 from medical_gans.studies.registration.pair import RegisteredPair
 
 CAPTION = (
