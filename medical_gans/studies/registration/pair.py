@@ -92,34 +92,23 @@ class PairRegistration:
                 on_progress(next(done), steps)
 
         fixed, moving = _in_ras(mr), _in_ras(ct)
-        edges = _edges(fixed.affine)
-        body = body_mask(fixed.array, edges, "MR")
-        for volume, found in ((mr, body), (ct, body_mask(moving.array, _edges(moving.affine), "CT"))):
-            if not found.any():
-                raise InputError(f"{volume.source} shows no body: nothing stands out from air. Check the file.")
-        starts = find_starts(
-            fixed.array, fixed.affine, body, moving.array, moving.affine, rotation=self.rotation, reach=self.reach
-        )[: self.starts]
-        if not starts:
-            raise InputError(
-                f"{ct.source} covers less than half of the body on {mr.source} wherever it is shifted by up to "
-                f"{self.reach:g} mm. Check that they show the same site, or raise reach."
-            )
+        body = _body(mr, fixed, "MR")
+        _body(ct, moving, "CT")
+        starts = self._starts(fixed, moving, body, mr, ct)
         step()
+        edges = _edges(fixed.affine)
         rim = [max(1, round(_RIM_MM / edge)) for edge in edges]
         region = ndimage.binary_dilation(body, np.ones([2 * r + 1 for r in rim], bool))
         elastix = Elastix(fixed, region, self.schedule)
         compared = Placed(moving.array.clip(*_CLIPPED_HU), moving.affine)
         points = positions(fixed.array.shape, fixed.affine)
-        best: tuple[float, np.ndarray] | None = None
+        motions: list[tuple[float, np.ndarray]] = []
         for start in starts:
             motion = elastix.rigid(compared, start.matrix)
-            information = self._judge(fixed, moving, body, transformed(points, motion))[0].information
-            if best is None or information > best[0]:
-                best = information, motion
+            agreement = self._judge(fixed, moving, body, transformed(points, motion))[0]
+            motions.append((agreement.information, motion))
             step()
-        assert best is not None
-        rigid = best[1]
+        rigid = max(motions, key=lambda one: one[0])[1]
         where = transformed(points, rigid)
         if self.deformable:
             where = elastix.deformable(compared, rigid, _guided(guide))
@@ -142,6 +131,17 @@ class PairRegistration:
             rigid=rigid,
             starts=starts,
         )
+
+    def _starts(self, fixed: Placed, moving: Placed, body: np.ndarray, mr: Volume, ct: Volume) -> list[Start]:
+        found = find_starts(
+            fixed.array, fixed.affine, body, moving.array, moving.affine, rotation=self.rotation, reach=self.reach
+        )[: self.starts]
+        if not found:
+            raise InputError(
+                f"{ct.source} covers less than half of the body on {mr.source} wherever it is shifted by up to "
+                f"{self.reach:g} mm. Check that they show the same site, or raise reach."
+            )
+        return found
 
     def _judge(
         self, fixed: Placed, moving: Placed, body: np.ndarray, where: np.ndarray
@@ -175,6 +175,13 @@ def _guided(synthetic_ct: Volume | None) -> Placed | None:
         return None
     placed = _in_ras(synthetic_ct)
     return Placed(placed.array.clip(*_GUIDE_HU), placed.affine)
+
+
+def _body(volume: Volume, placed: Placed, modality: str) -> np.ndarray:
+    body = body_mask(placed.array, _edges(placed.affine), modality)
+    if not body.any():
+        raise InputError(f"{volume.source} shows no body: nothing stands out from air. Check the file.")
+    return body
 
 
 def _in_ras(volume: Volume) -> Placed:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medical_gans.io.orientation import ras_view
+from medical_gans.io.orientation import ras_shape, ras_spacing, ras_view
 from medical_gans.report.pictures import Sheet
 from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, Plane, Window, radiological_slice
 from medical_gans.studies.registration.pair import RegisteredPair
@@ -24,6 +24,8 @@ _GAP, _LEFT, _TOP, _SCALE = 8, 26, 30, 46
 _WIDEST, _HIGHEST = 240, 250
 _GREEN, _RED, _ORANGE = (0.25, 0.8, 0.4), (0.95, 0.25, 0.2), (1.0, 0.6, 0.15)
 
+Drawing = Callable[[Plane, int], np.ndarray]
+
 
 def registration_sheet(pair: RegisteredPair, mr: np.ndarray, affine: np.ndarray, path: Path) -> Path:
     """MR, CT as it came and registered, both laid over the MR, what is trusted, and how far it moved.
@@ -37,58 +39,11 @@ def registration_sheet(pair: RegisteredPair, mr: np.ndarray, affine: np.ndarray,
     Raises:
         OutputError: it cannot be written.
     """
-    views = {
-        name: ras_view(array, affine)
-        for name, array in (
-            ("mr", mr),
-            ("before", pair.before),
-            ("after", pair.hounsfield),
-            ("mask", pair.mask),
-            ("trusted", pair.trusted),
-            ("moved", pair.displacement),
-        )
-    }
-    order = [int(np.argmax(np.abs(affine[axis, :3]))) for axis in range(3)]
-    edges = np.linalg.norm(affine[:3, :3], axis=0)[order]
-    low, high = (float(v) for v in np.percentile(mr, (0.5, 99.7)))
-    grey = Window((low + high) / 2, max(high - low, 1e-6))
+    columns = _columns(pair, mr, affine)
+    shape, edges = ras_shape(mr.shape, affine), np.array(ras_spacing(affine))
     most = max(5.0, float(np.ceil(np.percentile(pair.displacement[pair.mask], 99) / 5) * 5)) if pair.mask.any() else 5.0
-
-    def cut(name: str) -> Callable[[Plane, int], np.ndarray]:
-        return lambda plane, index: radiological_slice(views[name], plane, index)
-
-    def squares(name: str) -> Callable[[Plane, int], np.ndarray]:
-        def draw(plane: Plane, index: int) -> np.ndarray:
-            first, second = grey(cut("mr")(plane, index)), _CT_WINDOW(cut(name)(plane, index))
-            return np.where(_board(first.shape, _edges_of(plane, edges)), first, second)
-
-        return draw
-
-    def outlined(name: str) -> Callable[[Plane, int], np.ndarray]:
-        def draw(plane: Plane, index: int) -> np.ndarray:
-            image = grey(cut("mr")(plane, index))
-            return _tinted(image, cut(name)(plane, index) > _BONE_HU, _ORANGE, 0.55)
-
-        return draw
-
-    def trusted(plane: Plane, index: int) -> np.ndarray:
-        image = _CT_WINDOW(cut("after")(plane, index))
-        believed, inside = cut("trusted")(plane, index) > 0, cut("mask")(plane, index) > 0
-        return _tinted(_tinted(image, believed, _GREEN, 0.3), inside & ~believed, _RED, 0.45)
-
-    columns: list[tuple[str, Callable[[Plane, int], np.ndarray]]] = [
-        ("MR", lambda plane, index: grey(cut("mr")(plane, index))),
-        ("CT as it came", lambda plane, index: _CT_WINDOW(cut("before")(plane, index))),
-        ("CT registered", lambda plane, index: _CT_WINDOW(cut("after")(plane, index))),
-        ("squares before", squares("before")),
-        ("squares after", squares("after")),
-        ("bone on MR before", outlined("before")),
-        ("bone on MR after", outlined("after")),
-        ("trusted", trusted),
-        ("moved", cut("moved")),
-    ]
-    rows = _rows(views["mask"], views["after"])
-    sizes = [_size(plane, views["mr"].shape, edges) for plane, _ in rows]
+    rows = _rows(ras_view(pair.mask, affine), ras_view(pair.hounsfield, affine))
+    sizes = [_size(plane, shape, edges) for plane, _ in rows]
     scale = min(_WIDEST / max(w for w, _ in sizes), _HIGHEST / max(h for _, h in sizes))
     width = scale * max(w for w, _ in sizes)
     height = _TOP + sum(scale * h + _GAP for _, h in sizes) + _SCALE
@@ -109,13 +64,64 @@ def registration_sheet(pair: RegisteredPair, mr: np.ndarray, affine: np.ndarray,
     return sheet.save(path)
 
 
+def _columns(pair: RegisteredPair, mr: np.ndarray, affine: np.ndarray) -> list[tuple[str, Drawing]]:
+    """Title of each column, and what draws a slice of it."""
+    views = {
+        name: ras_view(array, affine)
+        for name, array in (
+            ("mr", mr),
+            ("before", pair.before),
+            ("after", pair.hounsfield),
+            ("mask", pair.mask),
+            ("trusted", pair.trusted),
+            ("moved", pair.displacement),
+        )
+    }
+    edges = np.array(ras_spacing(affine))
+    low, high = (float(v) for v in np.percentile(mr, (0.5, 99.7)))
+    grey = Window((low + high) / 2, max(high - low, 1e-6))
+
+    def cut(name: str) -> Drawing:
+        return lambda plane, index: radiological_slice(views[name], plane, index)
+
+    def squares(name: str) -> Drawing:
+        def draw(plane: Plane, index: int) -> np.ndarray:
+            first, second = grey(cut("mr")(plane, index)), _CT_WINDOW(cut(name)(plane, index))
+            return np.where(_board(first.shape, _edges_of(plane, edges)), first, second)
+
+        return draw
+
+    def outlined(name: str) -> Drawing:
+        def draw(plane: Plane, index: int) -> np.ndarray:
+            image = grey(cut("mr")(plane, index))
+            return _tinted(image, cut(name)(plane, index) > _BONE_HU, _ORANGE, 0.55)
+
+        return draw
+
+    def trusted(plane: Plane, index: int) -> np.ndarray:
+        image = _CT_WINDOW(cut("after")(plane, index))
+        believed, inside = cut("trusted")(plane, index) > 0, cut("mask")(plane, index) > 0
+        return _tinted(_tinted(image, believed, _GREEN, 0.3), inside & ~believed, _RED, 0.45)
+
+    return [
+        ("MR", lambda plane, index: grey(cut("mr")(plane, index))),
+        ("CT as it came", lambda plane, index: _CT_WINDOW(cut("before")(plane, index))),
+        ("CT registered", lambda plane, index: _CT_WINDOW(cut("after")(plane, index))),
+        ("squares before", squares("before")),
+        ("squares after", squares("after")),
+        ("bone on MR before", outlined("before")),
+        ("bone on MR after", outlined("after")),
+        ("trusted", trusted),
+        ("moved", cut("moved")),
+    ]
+
+
 def thumbnail(pair: RegisteredPair, mr: np.ndarray, affine: np.ndarray, path: Path) -> Path:
     """Squares of MR and registered CT in one axial plane."""
     first, second = ras_view(mr, affine), ras_view(pair.hounsfield, affine)
     low, high = (float(v) for v in np.percentile(mr, (0.5, 99.7)))
     (plane, index), *_ = _rows(ras_view(pair.mask, affine), second)
-    order = [int(np.argmax(np.abs(affine[axis, :3]))) for axis in range(3)]
-    edges = np.linalg.norm(affine[:3, :3], axis=0)[order]
+    edges = np.array(ras_spacing(affine))
     across, up = _size(plane, first.shape, edges)
     scale = 110 / max(across, up)
     sheet = Sheet(scale * across, scale * up)
