@@ -21,6 +21,7 @@ from medical_gans.errors import InputError
 from medical_gans.io.formats import Affine, corners, largest_distance
 from medical_gans.io.orientation import ras_affine, ras_shape, stored_order
 from medical_gans.io.volumes import Volume
+from medical_gans.transforms.reading import on_its_grid
 
 _SAME_GRID_MM = 0.01
 _LEAST_OVERLAP = 0.5  # of the field of view that another image must cover
@@ -92,33 +93,8 @@ class ToSourceGridd(MapTransform):
             probability = np.moveaxis(np.empty((*source.array.shape, len(classes)), np.float32), -1, 0)
             probability[1:] = to_grid_of(source, classes[1:], affine)
             np.subtract(1, probability[1:].sum(axis=0), out=probability[0])
-            made[key] = on_grid_of(source, probability)
+            made[key] = on_its_grid(probability, source)
         return made
-
-
-def on_grid_of(volume: Volume, array: np.ndarray, **further: Any) -> MetaTensor:
-    """A tensor of an array, with what MONAI's and MONAI Label's writers ask of the grid that results belong on.
-
-    Args:
-        volume: whose grid it is.
-        array: any shape; unsigned integers that torch lacks become int32.
-        further: entries of its metadata.
-    """
-    unsigned = array.dtype.kind == "u" and array.itemsize > 1
-    native = array.dtype.newbyteorder("=")
-    wanted = np.dtype(np.int32) if unsigned else native
-    if array.dtype != wanted or any(stride < 0 for stride in array.strides):  # which torch has not
-        array = np.ascontiguousarray(array, dtype=wanted)
-    tensor = torch.from_numpy(array)
-    affine = np.array(volume.affine, dtype=np.float64)
-    meta = {
-        "affine": torch.from_numpy(affine),
-        "original_affine": affine.copy(),
-        "spatial_shape": np.array(volume.array.shape),
-        "original_channel_dim": "no_channel",
-        "filename_or_obj": str(volume.source),
-    }
-    return MetaTensor(tensor, meta={**meta, **further})
 
 
 def to_grid_of(source: Volume, maps: np.ndarray, affine: Affine) -> np.ndarray:

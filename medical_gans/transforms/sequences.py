@@ -23,9 +23,8 @@ from medical_gans.io.formats import holds_dicom_images, image_stem
 from medical_gans.io.sequence_cases import SequenceCase, find_sequence_cases
 from medical_gans.io.volumes import Volume, aligned_to, read_label_map, read_mask, read_volume
 from medical_gans.transforms.intensity import body_mask
-from medical_gans.transforms.reading import check_no_hounsfield, with_background_at_zero
+from medical_gans.transforms.reading import check_no_hounsfield, on_its_grid, with_background_at_zero
 from medical_gans.transforms.sequence_grid import (
-    on_grid_of,
     onto_grid_of,
     same_grid,
 )
@@ -103,15 +102,15 @@ class ReadSequencesd(MapTransform):
         nothing = np.zeros(first.array.shape, np.float32)
         image = np.stack([next(arrays) if path else nothing for path in case.channels]).astype(np.float32, copy=False)
         said = {name: _description(volume) for name, volume in present if volume.headers}
-        made: dict[Hashable, Any] = {key: on_grid_of(first, image), "source": first, "descriptions": said}
+        made: dict[Hashable, Any] = {key: on_its_grid(image, first), "source": first, "descriptions": said}
         if case.label:
             label = read_label_map(case.label)
             label_on_grid = _on_grid(first, label, (first_name, "The label map"), case.name, notes, order=0)
             truth = _classes(case.label, label_on_grid, wanted.get("label_groups"), wanted.get("num_classes"))
-            made |= {"truth": truth, "label": on_grid_of(first, truth[None])}
+            made |= {"truth": truth, "label": on_its_grid(truth[None], first)}
         if case.mask:
             mask = _on_grid(first, read_mask(case.mask), (first_name, "The mask"), case.name, notes, order=0)
-            made["foreground"] = on_grid_of(first, mask[None])
+            made["foreground"] = on_its_grid(mask[None], first)
         return made | {"notes": tuple(notes)}
 
     def _words(self, name: str) -> str | None:
