@@ -159,7 +159,7 @@ def test_a_checkpoint_given_as_weights(good, refused, weights):
     ("words", "sentence"),
     [
         (("--flip", "true"), "no setting 'flip' (did you mean 'flips'?)"),
-        (("--site", "knee"), "choose head or thigh"),
+        (("--site", "knee"), "choose head, thigh or thigh_cyclegan"),
         (("--planes", "oblique"), "axial, coronal and sagittal"),
         (("--spacing", "1.0,1.0"), "three positive numbers in mm"),
         (("--tile", "30"), "multiple of 4"),

@@ -28,6 +28,16 @@ def test_a_synthetic_ct_in_one_call_is_that_of_the_command(patient, tmp_path):
     np.testing.assert_array_equal(nibabel.load(path).get_fdata(), made.array)
 
 
+def test_the_weights_of_unpaired_training_ship_as_a_site_of_their_own(patient, repository):
+    mr = medical_gans.read_volume(patient / "mr.nii.gz")
+    made = medical_gans.synthetic_ct(mr, site="thigh_cyclegan").array
+    file = repository / "models" / "mr_to_ct_thigh_cyclegan.pt"
+    np.testing.assert_array_equal(made, medical_gans.synthetic_ct(mr, weights=file).array)
+    assert (made != medical_gans.synthetic_ct(mr, site="thigh").array).mean() > 0.05
+    card = (repository / "docs" / "models" / "mr_to_ct_thigh_cyclegan.md").read_text(encoding="utf-8")
+    assert file.name in card
+
+
 def test_nodules_in_one_call_are_those_of_the_command(tmp_path):
     nodules, spacing = medical_gans.generate_nodules(3, "malignant", seed=4)
     words = ["--num_samples", "3", "--malignancy", "malignant", "--seed", "4", "--device", "cpu"]
