@@ -20,10 +20,15 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 def keep_freed_memory() -> bool:
     """Ask the GNU C library to keep what small blocks leave; nothing elsewhere, or where the user has set it otherwise.
 
+    What is free by then is returned: it was no layer's.
+
     Returns:
         Whether it does.
     """
-    return _set(_LARGEST_KEPT, _KEPT_IN_ALL)
+    kept = _set(_LARGEST_KEPT, _KEPT_IN_ALL)
+    if kept:
+        ctypes.CDLL(None).malloc_trim(0)
+    return kept
 
 
 def give_back_freed_memory() -> None:

@@ -68,8 +68,8 @@ def body_on_grid(array: np.ndarray, spacing: Sequence[float], modality: str = "M
     if count == 0:
         return GridMask(np.zeros(coarse.shape, dtype=bool), steps, array.shape)
     sizes = np.bincount(labels.ravel())[1:]
-    kept = np.flatnonzero(sizes >= (_SECOND_LIMB if modality == "MR" else 1.0) * sizes.max()) + 1
-    body = ndimage.binary_closing(np.pad(np.isin(labels, kept), 4), iterations=3)[4:-4, 4:-4, 4:-4]
+    is_kept = np.concatenate([[False], sizes >= (_SECOND_LIMB if modality == "MR" else 1.0) * sizes.max()])
+    body = ndimage.binary_closing(np.pad(is_kept[labels], 4), iterations=3)[4:-4, 4:-4, 4:-4]
     body = ndimage.binary_fill_holes(body, structure=_IN_A_SLICE)
     return GridMask(body, steps, array.shape)
 

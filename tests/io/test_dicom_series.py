@@ -6,6 +6,7 @@ SimpleITK (GDCM) and highdicom are the referees where they read rightly.
 import logging
 import shutil
 import tarfile
+import tracemalloc
 import warnings
 
 import highdicom
@@ -80,6 +81,22 @@ def test_headers_come_in_slice_order_without_pixels(write_series):
     assert [float(header.ImagePositionPatient[2]) for header in volume.headers] == [40, 42.5, 45, 47.5, 50]
     assert not any("PixelData" in header for header in volume.headers)
     assert all(header.file_meta.TransferSyntaxUID for header in volume.headers)
+
+
+def test_what_all_headers_say_is_kept_once(write_series):
+    folder, _ = write_series("MR")
+    protocol = b"<XProtocol>" + bytes(1 << 20)
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        image.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x20, "OB", protocol)
+        image.save_as(path)
+    tracemalloc.start()
+    headers = read_volume(folder).headers
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(headers) == 5 and kept < 1.5 * len(protocol)
+    blocks = [header.private_block(0x0029, "SIEMENS CSA HEADER") for header in headers]
+    assert all(block[0x20].value == protocol + b"\0" for block in blocks)
 
 
 def test_nested_folders_and_other_objects_are_passed_over(write_series, tmp_path):

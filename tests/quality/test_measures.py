@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medical_gans.checks.quality.measures import (
     TISSUES,
@@ -113,3 +114,19 @@ def test_uncertainty_is_that_of_the_body():
     spread = np.array([[[10, 30, 200, 999]]])
     assert uncertainty_figures(spread, spread < 900) == pytest.approx((80, 1 / 3))
     assert uncertainty_figures(spread, spread > 1000) == (0, 0)
+
+
+@pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (0.977, 0.977, 3.27), (1.4, 1.2, 5.0)])
+def test_a_void_is_what_two_distance_transforms_of_the_volume_find(spacing):
+    smooth = ndimage.gaussian_filter(np.random.default_rng(3).normal(size=(60, 70, 50)), 4)
+    mr = np.where(smooth > np.quantile(smooth, 0.2), 100.0, 0.0)
+    steps = [max(1, round(2 / edge)) for edge in spacing]
+    edges = np.array(spacing) * steps
+    dark = mr[:: steps[0], :: steps[1], :: steps[2]] == 0
+    depth = ndimage.distance_transform_edt(dark, sampling=edges)
+    labels, _ = ndimage.label(ndimage.distance_transform_edt(depth <= 4.0, sampling=edges) <= 4.0)
+    sizes = np.bincount(labels.ravel())[1:]
+    inmost = np.unravel_index(np.where(labels == np.argmax(sizes) + 1, depth, -1.0).argmax(), depth.shape)
+    volume, middle = void_object(mr, np.ones(mr.shape, dtype=bool), spacing)
+    assert len(sizes) > 1 and volume == pytest.approx(sizes.max() * edges.prod() / 1000)
+    assert middle == tuple(np.array(inmost) * steps)

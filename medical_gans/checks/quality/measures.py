@@ -122,33 +122,60 @@ def void_object(
     coarse, inside = mapped.looked_up(mr[part]), body[part]
     edges = np.array(spacing) * steps
     dark = inside & (coarse < _VOID_INTENSITY * mr_reference_intensity(mr, body))
-    depth = _inner_distance(np.pad(dark, 1, mode="edge"), edges)[1:-1, 1:-1, 1:-1]
-    core = depth > _VOID_RADIUS_MM
+    core = _eroded(dark, near := _within(_VOID_RADIUS_MM, edges))
     if not core.any():
         return 0.0, None
-    thick = np.zeros_like(core)
-    near = _box_around(core, np.ceil(_VOID_RADIUS_MM / edges))
-    thick[near] = ndimage.distance_transform_edt(~core[near], sampling=edges) <= _VOID_RADIUS_MM
+    thick = _widened(core, near)
     labels, count = ndimage.label(thick)
-    sizes = ndimage.sum_labels(thick, labels, range(1, count + 1))
-    largest = labels == int(np.argmax(sizes)) + 1
-    inmost = np.unravel_index(int(np.where(largest, depth, -1.0).argmax()), depth.shape)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    largest = int(np.argmax(sizes)) + 1
+    room = np.ceil(_VOID_RADIUS_MM / edges) + 1  # what is nearest to it, and no part of it, lies so near
+    box = _with_room(ndimage.find_objects(labels, largest)[-1], room)
+    inmost = [one.start + n for one, n in zip(box, _inmost(dark[box], labels[box] == largest, edges), strict=True)]
     first, second, third = (float(index * step) for index, step in zip(inmost, steps, strict=True))
     return float(np.max(sizes) * edges.prod() / 1000), (first, second, third)
 
 
-def _inner_distance(mask: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Distance in mm of each voxel of a mask to what is not part of it, found within the box of the mask."""
-    distance = np.zeros(mask.shape)
-    if mask.any():
-        box = _box_around(mask, np.ones(3))
-        distance[box] = ndimage.distance_transform_edt(mask[box], sampling=edges)
-    return distance
+def _within(distance: float, edges: np.ndarray) -> list[tuple[int, ...]]:
+    """The steps to all voxels, of `edges` mm, that are no further than a distance in mm."""
+    reach = [int(distance / edge) for edge in edges]
+    steps = np.indices([2 * n + 1 for n in reach]).reshape(3, -1).T - reach
+    return [tuple(step) for step in steps.tolist() if np.linalg.norm(step * edges) <= distance]
 
 
-def _box_around(mask: np.ndarray, voxels: np.ndarray) -> tuple[slice, ...]:
-    """The box of a mask that is not empty, and so many voxels around it."""
-    box = ndimage.find_objects(mask.view(np.uint8))[0]
+def _eroded(mask: np.ndarray, steps: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """The voxels of a mask that no such step leads out of; what lies outside of the array does not count.
+
+    A distance transform finds the same, in 40 times the memory.
+    """
+    return ~_widened(~mask, steps)
+
+
+def _widened(mask: np.ndarray, steps: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """The voxels from which such a step leads into a mask, whose steps come with their opposites."""
+    wide = np.zeros_like(mask)
+    for step in steps:
+        here = tuple(slice(max(0, n), size + min(0, n)) for n, size in zip(step, mask.shape, strict=True))
+        there = tuple(slice(max(0, -n), size + min(0, -n)) for n, size in zip(step, mask.shape, strict=True))
+        np.logical_or(wide[here], mask[there], out=wide[here])
+    return wide
+
+
+def _inmost(mask: np.ndarray, part: np.ndarray, edges: np.ndarray) -> tuple[int, ...]:
+    """The voxel of a part of a mask that is furthest from what is no part of the mask, the first of several."""
+    nearest = ndimage.distance_transform_edt(mask, sampling=edges, return_distances=False, return_indices=True)
+    most = -1.0
+    where: tuple[int, ...] = (0, 0, 0)
+    for plane, inside in enumerate(part):  # plane by plane, for distances of all voxels take six times as much memory
+        if inside.any():
+            offsets = nearest[:, plane] - np.stack([np.full(inside.shape, plane), *np.indices(inside.shape)])
+            depth = np.where(inside, np.linalg.norm(offsets * edges[:, None, None], axis=0), -1.0)
+            if depth.max() > most:
+                most, where = float(depth.max()), (plane, *map(int, np.unravel_index(depth.argmax(), depth.shape)))
+    return where
+
+
+def _with_room(box: tuple[slice, ...], voxels: np.ndarray) -> tuple[slice, ...]:
     return tuple(slice(max(0, int(b.start - n)), int(b.stop + n)) for b, n in zip(box, voxels, strict=True))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from medical_gans.errors import InputError
@@ -42,6 +43,7 @@ _NAMING = ("PatientName", "PatientID", "PatientBirthDate", "ReferringPhysicianNa
 _SHORTEST_NAME = 3
 _MODALITIES = ("MR", "CT")
 _MOST_PASSED = 8
+_LONG = 256  # bytes of a value that is worth sharing
 
 
 @dataclass(frozen=True)
@@ -179,12 +181,22 @@ def _every_mr(case: Case, found: Iterable[SeriesSummary]) -> list[Case]:
 def image_series(source: DicomSource) -> dict[str, list[DicomSlice]]:
     """The images of a source by SeriesInstanceUID, one entry per frame; those without one by their number."""
     series: dict[str, list[DicomSlice]] = {}
+    seen: dict[bytes, bytes] = {}
     for path in files_of(source):
         header = read_header(path)
         if header is not None:
+            _share_long_values(header, seen)
             uid = text(header, "SeriesInstanceUID") or f"{NO_UID} {text(header, 'SeriesNumber')}".strip()
             series.setdefault(uid, []).extend(frames_of(path, header))
     return series
+
+
+def _share_long_values(header: pydicom.Dataset, seen: dict[bytes, bytes]) -> None:
+    """Keep one copy of what headers have alike: protocols of a scanner take 100 KiB in the header of each slice."""
+    for tag, element in list(header.items()):
+        if isinstance(element, RawDataElement) and element.value is not None and len(element.value) >= _LONG:
+            # not by header[tag] =, which parses private elements
+            header._dict[tag] = element._replace(value=seen.setdefault(element.value, element.value))
 
 
 def files_of(source: DicomSource) -> list[Path]:
