@@ -28,6 +28,8 @@ SELDOM_USED = {
     "itk": "itk",
     "tensorboard": "tensorboard",
     "torch.utils.tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "pandas": "pandas",  # MONAI, for tables of timings
 }
 """Modules, with all below them, and the package that must be there."""
 
