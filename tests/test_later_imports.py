@@ -103,6 +103,7 @@ from medical_gans.cli.later_imports import imported_later
 with imported_later():
     import monai.bundle
 spared = ["torch.distributed.optim", "scipy.signal", "scipy.stats", "sklearn", "matplotlib.pyplot", "sympy"]
+spared += ["mlflow", "pandas"]
 print("loaded:", [name for name in spared if name in sys.modules])
 import numpy, scipy.signal
 from monai.data.ultrasound_confidence_map import hilbert
