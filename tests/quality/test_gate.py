@@ -150,7 +150,7 @@ def test_a_spread_of_estimates_is_judged(gate, patient):
 
 def test_a_spread_is_compared_with_training_where_as_many_estimates_were_made(dataset, patient):
     spreads = [80.0, 95.0, 100.0, 105.0, 120.0]
-    measured = measure_limits(find_cases(dataset, ["mr", "ct"])[:4], "head", spreads=spreads, estimates=3)
+    measured = measure_limits(find_cases(dataset, ["mr", "ct"])[:4], "head", spreads={3: spreads})
     error = np.std(spreads, ddof=1) * np.sqrt(1 + 1 / 5)
     amber, red = (np.mean(spreads) + stats.t.ppf(1 - beyond, 4) * error for beyond in (0.05, 0.002))
     mr, ct = patient
@@ -162,7 +162,7 @@ def test_a_spread_is_compared_with_training_where_as_many_estimates_were_made(da
 
 def test_limits_of_uncertainty_are_kept(dataset, tmp_path):
     cases = find_cases(dataset, ["mr", "ct"])[:4]
-    measured = measure_limits(cases, "head", spreads=[80.0, 100.0, 105.0], estimates=3)
+    measured = measure_limits(cases, "head", spreads={3: [80.0, 100.0, 105.0]})
     assert QualityLimits.read(measured.save(tmp_path / "limits.json")) == measured
 
 

@@ -276,7 +276,7 @@ class QualityGate:
             return Check(name, GREY, "one estimate only; set flips, several planes or weights", needed=False)
         mean, high = uncertainty_figures(standard_deviation, body)
         amber, red = _SPREAD_HU
-        usual = self.limits.uncertainty_hu if self.limits and self.limits.estimates == estimates else None
+        usual = self.limits.uncertainty_hu.get(estimates) if self.limits else None
         if usual is not None:
             amber, red = (usual.interval(2 * beyond)[1] for beyond in (AMBER_BEYOND, RED_BEYOND))
         light = upper_light(mean, amber, red)

@@ -120,9 +120,8 @@ class QualityLimits:
         void_ml: largest signal void of each training MR in ml.
         vault: [red, amber, amber, red] of each figure of `metrics.vault.Vault`; empty for sites without a skull.
         cut_cm: outline that the sides of the picture cut in each training MR, cm per slice; empty where not measured.
-        uncertainty_hu: mean standard deviation in the body of training MRs, translated as the weights do by default;
-            None where one estimate is made.
-        estimates: that were compared for it, in each voxel.
+        uncertainty_hu: mean standard deviation in the body of training MRs, by the number of estimates that were compared
+            in each voxel; empty where it was not measured.
         realism: shares of unusual patches per real CT, that 95 % and all of them do not exceed; empty without a critic.
         patch_score: score that 1 % of the patches of real CT fall below.
     """
@@ -138,8 +137,7 @@ class QualityLimits:
     cut_cm: Sequence[float] = ()
     notes: Sequence[str] = field(default_factory=tuple)
     vault: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    uncertainty_hu: Usual | None = None
-    estimates: int = 0
+    uncertainty_hu: Mapping[int, Usual] = field(default_factory=dict)
 
     def save(self, path: Path) -> Path:
         """Write as JSON.
@@ -161,8 +159,8 @@ class QualityLimits:
         try:
             facts = json.loads(Path(path).read_text(encoding="utf-8"))
             tissue = {name: Usual(**usual) for name, usual in facts.pop("tissue").items()}
-            uncertainty = facts.pop("uncertainty_hu", None)
-            return cls(tissue=tissue, uncertainty_hu=None if uncertainty is None else Usual(**uncertainty), **facts)
+            uncertainty = {int(number): Usual(**usual) for number, usual in facts.pop("uncertainty_hu", {}).items()}
+            return cls(tissue=tissue, uncertainty_hu=uncertainty, **facts)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} cannot be read as limits of the quality gate. Take the file of the weights."

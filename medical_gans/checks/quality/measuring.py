@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from scipy import ndimage
@@ -35,8 +36,7 @@ def measure_limits(
     denoise: int = 0,
     notes: Sequence[str] = (),
     vault: bool = False,
-    spreads: Sequence[float] = (),
-    estimates: int = 0,
+    spreads: Mapping[int, Sequence[float]] = MappingProxyType({}),
 ) -> QualityLimits:
     """Measure training cases: HU of those with CT, intensities of those with MR.
 
@@ -49,8 +49,8 @@ def measure_limits(
         denoise: voxels of an in-plane median filter on the CT, as in training; 0 keeps their noise.
         notes: kept with the limits.
         vault: judge the skull, by `vault.VAULT_LIMITS`.
-        spreads: mean standard deviation in HU of training MRs, as the check of uncertainty tells it in their reports.
-        estimates: that were compared there, in each voxel.
+        spreads: mean standard deviation in HU of training MRs, as the check of uncertainty tells it in their reports, by
+            the number of estimates that were compared there in each voxel.
 
     Raises:
         InputError: fewer than three CT or three MR, or a file cannot be read.
@@ -94,8 +94,7 @@ def measure_limits(
         cut_cm=[round(cut, 2) for cut in cuts],
         notes=list(notes),
         vault={name: list(ends) for name, ends in VAULT_LIMITS.items()} if vault else {},
-        uncertainty_hu=Usual.of(spreads) if len(spreads) >= _FEWEST else None,
-        estimates=estimates,
+        uncertainty_hu={number: Usual.of(found) for number, found in spreads.items() if len(found) >= _FEWEST},
     )
 
 
