@@ -120,8 +120,8 @@ class QualityLimits:
         void_ml: largest signal void of each training MR in ml.
         vault: [red, amber, amber, red] of each figure of `metrics.vault.Vault`; empty for sites without a skull.
         cut_cm: outline that the sides of the picture cut in each training MR, cm per slice; empty where not measured.
-        uncertainty_hu: mean standard deviation in the body of training MRs, by the number of estimates that were compared
-            in each voxel; empty where it was not measured.
+        uncertainty_hu: mean standard deviation in the body of training MRs, by the number of estimates that were
+            compared in each voxel; empty where it was not measured.
         realism: shares of unusual patches per real CT, that 95 % and all of them do not exceed; empty without a critic.
         patch_score: score that 1 % of the patches of real CT fall below.
     """

@@ -49,8 +49,8 @@ def measure_limits(
         denoise: voxels of an in-plane median filter on the CT, as in training; 0 keeps their noise.
         notes: kept with the limits.
         vault: judge the skull, by `vault.VAULT_LIMITS`.
-        spreads: mean standard deviation in HU of training MRs, as the check of uncertainty tells it in their reports, by
-            the number of estimates that were compared there in each voxel.
+        spreads: mean standard deviation in HU of training MRs, as the check of uncertainty tells it in their reports,
+            by the number of estimates that were compared there in each voxel.
 
     Raises:
         InputError: fewer than three CT or three MR, or a file cannot be read.
