@@ -31,7 +31,9 @@ _SHARE = 0.3  # of dark or bright voxels around, from which there is a lesion
 _BESIDE_MM = 2.5  # a voxel
 _HEALTHY = 0.97  # of white matter, what is healed
 _LESION_LIKE = 0.92  # of white matter: darker is a lesion on T1, where lesions are usual
-_LESION_BRIGHT = 1.4  # of white matter: brighter is a lesion on FLAIR, where lesions are usual
+_WIDER_MM = 10.0  # about where lesions of others lie: other diseases have theirs there
+_BRIGHTEST = 0.98  # quantile of the tissue there, which a lesion is taken to have
+_WAY_UP = 0.7  # from white matter to that: brighter is a lesion on FLAIR
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,32 @@ def usual(lesions: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(np.max(lesions, axis=0), _NEAR_MM / edges) > _NEAR_SHARE
 
 
+def widened(where: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Where lesions are usual and 10 mm around, bool, for lesions of another disease than the carried ones.
+
+    Args:
+        where: as `usual` gives it.
+        affine: of it.
+    """
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    return ndimage.distance_transform_edt(~where, sampling=edges) <= _WIDER_MM
+
+
+def bright_limit(flair: Head, where: np.ndarray) -> float:
+    """Signal relative to white matter from which a voxel of FLAIR is likely a lesion.
+
+    How bright lesions are differs between scanners: so the limit lies some way up from white matter to the brightest
+    tissue of the image itself. Where there is hardly a lesion it comes out too low, so take the highest of several
+    people of one scanner.
+
+    Args:
+        flair: as `head` gives it.
+        where: lesions may lie.
+    """
+    tissue = flair.image[where & (flair.solid > 0.99)]
+    return 1 + _WAY_UP * (float(np.quantile(tissue, _BRIGHTEST)) - 1)
+
+
 def dark(t1: Head, where: np.ndarray) -> np.ndarray:
     """What is darker than white matter there, and no share of liquid; bool.
 
@@ -136,26 +164,31 @@ def dark(t1: Head, where: np.ndarray) -> np.ndarray:
     return where & ~_beside_liquid(t1) & (t1.image < _LESION_LIKE)
 
 
-def bright(flair: Head, where: np.ndarray) -> np.ndarray:
-    """What is brighter than white matter there; bool. A share of liquid makes it darker, so none is left out for that.
+def bright(flair: Head, where: np.ndarray, limit: float) -> np.ndarray:
+    """What is brighter than `limit` there; bool. A share of liquid makes it darker, so none is left out for that.
 
     Args:
         flair: as `head` gives it.
-        where: lesions are usual.
+        where: lesions may lie.
+        limit: as `bright_limit` gives it.
     """
-    return where & (flair.image > _LESION_BRIGHT)
+    return where & (flair.image > limit)
 
 
-def found(image: Head, where: np.ndarray, sequence: str = "T1") -> np.ndarray:
+def found(image: Head, where: np.ndarray, sequence: str = "T1", limit: float | None = None) -> np.ndarray:
     """First labels of the own lesions of an image, bool: enough of a place is `dark` on T1, or `bright` on FLAIR.
 
     Args:
         image: as `head` gives it.
         where: lesions are usual.
         sequence: ``T1`` or ``FLAIR``.
+        limit: of FLAIR; None: the image's own `bright_limit`.
     """
     edges = np.linalg.norm(image.affine[:3, :3], axis=0)
-    likely = {"T1": dark, "FLAIR": bright}[sequence](image, where)
+    if sequence == "T1":
+        likely = dark(image, where)
+    else:
+        likely = bright(image, where, bright_limit(image, where) if limit is None else limit)
     near = ndimage.gaussian_filter(likely.astype(np.float32), _GRAIN_MM[sequence] / edges)
     return (near > _SHARE) & (image.solid > 0.5)
 

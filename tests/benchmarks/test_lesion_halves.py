@@ -54,6 +54,29 @@ def test_lesions_lie_on_their_side_and_those_of_the_middle_on_none(halves):
     assert np.array_equal(left[28:], lesion[28:]) and not left[:28].any()
 
 
+def test_first_labels_are_cut_like_the_image_and_the_source_is_listed_as_it_is(halves, tmp_path, monkeypatch):
+    first = np.zeros(SHAPE, np.uint8)
+    first[8:12, 20:24, 8:12], first[30:34, 20:24, 8:12] = 1, 1
+    (tmp_path / "first/p").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(first, AFFINE), tmp_path / "first/p/lesion.nii.gz")
+    source = {"name": "s-0", "image": "s/FLAIR.nii.gz", "label": "s/lesion.nii.gz"}
+    entries = [{"name": "p-0", "image": "p.nii.gz", "label": "p/lesion.nii.gz"}, source]
+    (tmp_path / "first/found.json").write_text(json.dumps({"training": entries}))
+    words = ["--dataset_dir", tmp_path / "cases", "--output_dir", tmp_path / "cut", "--label", "drawn"]
+    words += ["--found_dir", tmp_path / "first"]
+    monkeypatch.setattr("sys.argv", ["lesion_halves.py", *map(str, words)])
+    halves[3].main()
+    assert of_side(tmp_path / "cut", "found_right", "found")[8:12, 20:24, 8:12].all()
+    for side, kept in (("right", slice(0, 15)), ("left", slice(28, None))):
+        label = of_side(tmp_path / "cut", f"found_{side}", "found")
+        assert np.array_equal(label[kept], first[kept]) and label.sum() == first[kept].sum()
+        listed = json.loads((tmp_path / f"cut/found_{side}.json").read_text())["training"]
+        assert [one["name"] for one in listed] == [*(f"p-{side}-{copy}" for copy in range(3)), "s-0"]
+        assert listed[-1] == {**source, "image": {"FLAIR": "s/FLAIR.nii.gz"}}
+        drawn = of_side(tmp_path / "cut", side, "drawn")  # what judges stays what experts drew
+        assert np.array_equal(drawn[kept], halves[1][kept])
+
+
 def test_a_folder_with_something_in_it_is_refused(halves, capsys):
     with pytest.raises(SystemExit):
         halves[3].main()

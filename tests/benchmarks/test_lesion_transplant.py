@@ -150,6 +150,31 @@ def test_a_flair_of_another_scanner_gets_a_first_label_of_what_is_bright(benchma
     assert not (tmp_path / "made/painted.json").exists()
 
 
+def test_people_of_the_source_judge_first_labels_made_of_lesions_of_the_others(benchmark, made, tmp_path, capsys):
+    (tmp_path / "source").symlink_to(made[0] / "source")
+    (tmp_path / "target").symlink_to(made[0] / "source")
+    run(benchmark, tmp_path, "--target_channel", "FLAIR", "--judge", "lesion")
+    pairs = [
+        (loaded(tmp_path / f"{root}/{name}/lesion.nii.gz") > 0 for root in ("made", "source")) for name in ("p0", "p1")
+    ]
+    truth = [dice(*pair) for pair in pairs]
+    assert min(truth) > 0.6
+    said = capsys.readouterr().out
+    assert [f"{name}: Dice {one:.2f}" in said for name, one in zip(("p0", "p1"), truth, strict=True)] == [True, True]
+    assert f"mean Dice {np.mean(truth):.3f}" in said
+
+
+def test_one_limit_serves_a_scanner_so_a_head_without_lesions_gets_hardly_a_label(benchmark, made, tmp_path):
+    (tmp_path / "source").symlink_to(made[0] / "source")
+    liquid, rim = ventricles(1.0), ellipsoid(MIDDLE + np.array([27, 6, 4]), (6, 14, 8)) & ~ventricles(1.0)
+    brain = ellipsoid(MIDDLE, (60, 78, 57))
+    for name, signal in (("ill", 1.6), ("well", 1.1)):
+        write(tmp_path / f"target/{name}/FLAIR.nii.gz", [(brain, 1.0), (liquid, 0.25), (rim, signal)], 9)
+    run(benchmark, tmp_path, "--target_channel", "FLAIR")
+    assert dice(loaded(tmp_path / "made/ill/lesion.nii.gz") > 0, rim) > 0.6
+    assert not (loaded(tmp_path / "made/well/lesion.nii.gz") > 0).any()
+
+
 def test_a_folder_with_something_in_it_is_refused(benchmark, tmp_path, capsys):
     (tmp_path / "made").mkdir()
     (tmp_path / "made/kept.txt").touch()

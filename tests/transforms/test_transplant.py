@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medical_gans.transforms.transplant import Head, carried, deformation, found, head, healed, painted, usual
+from medical_gans.transforms.transplant import (
+    Head,
+    bright_limit,
+    carried,
+    deformation,
+    found,
+    head,
+    healed,
+    painted,
+    usual,
+    widened,
+)
 
 SPACING = 3.0
 AFFINE = np.diag([-SPACING, SPACING, SPACING, 1.0])  # stored from right to left
@@ -91,11 +102,11 @@ def test_what_is_dark_where_others_have_lesions_is_the_first_label(t1):
     assert not found(given, np.zeros_like(where)).any()
 
 
-def test_on_flair_what_is_bright_where_others_have_lesions_is_the_first_label(t1):
+@pytest.mark.parametrize("lesion", [1.3, 1.9])  # as bright as two scanners may show it
+def test_on_flair_what_is_bright_where_lesions_may_lie_is_the_first_label(t1, lesion):
     given, own, nucleus, liquid = t1
-    image = np.where(own, 1.5, np.where(nucleus, 1.15, given.image)).astype(
-        np.float32
-    )  # grey matter is a little brighter
+    grey = 1 + 0.3 * (lesion - 1)  # grey matter is a little brighter than white
+    image = np.where(own, lesion, np.where(nucleus, grey, given.image)).astype(np.float32)
     flair = Head(image, given.solid, given.white, given.affine)
     near = np.zeros(own.shape, np.float32)
     near[2:24] = 1.0
@@ -104,7 +115,26 @@ def test_on_flair_what_is_bright_where_others_have_lesions_is_the_first_label(t1
     made = found(flair, where, "FLAIR")
     assert 2 * (made & own).sum() / (made.sum() + own.sum()) > 0.85
     assert not made[nucleus].any() and not made[liquid].any()
-    assert not found(flair, np.zeros_like(where), "FLAIR").any()
+    assert not found(flair, np.zeros_like(where), "FLAIR", limit=1.4).any()
+    assert found(flair, where, "FLAIR", limit=1.4).any() == (lesion > 1.4)
+
+
+def test_the_limit_lies_seven_tenths_up_to_the_brightest_tissue(t1):
+    given, own, _, liquid = t1
+    image = np.where(own, 1.5, np.where(liquid, 3.0, 1.0)).astype(np.float32)  # what is no tissue does not count
+    flair = Head(image, given.solid, given.white, given.affine)
+    where = np.zeros_like(own)
+    where[:18] = True
+    assert bright_limit(flair, where) == pytest.approx(1.35)
+    assert bright_limit(flair, ~own) == pytest.approx(1.0)
+
+
+def test_lesions_of_another_disease_may_lie_10_mm_further():
+    where = np.zeros((40, 40, 40), bool)
+    where[20, 20, 20] = True
+    made = np.argwhere(widened(where, np.diag([1.0, 2.0, 1.0, 1.0]))) - 20
+    assert made[:, 0].max() == 10 and made[:, 1].max() == 5 and made[:, 2].min() == -10
+    assert np.linalg.norm(made * [1, 2, 1], axis=1).max() <= 10
 
 
 def test_a_painted_lesion_is_darker_by_what_was_asked_in_white_matter_only(t1):
