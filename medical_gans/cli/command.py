@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import gc
 import importlib.util
 import io
 import json
@@ -16,7 +17,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -201,7 +203,7 @@ def _run(run: Run) -> None:
     begin = time.time()
     if run.quiet:
         os.environ["TQDM_DISABLE"] = "1"  # before tqdm is imported
-    with imported_later():
+    with _without_collection(), imported_later():
         from monai.bundle import ConfigWorkflow
 
     logging.getLogger("monai.bundle.workflows").setLevel(logging.WARNING)  # it announces the logging config
@@ -216,12 +218,25 @@ def _run(run: Run) -> None:
     )
     if run.quiet:
         logging.getLogger().setLevel(logging.WARNING)
-    workflow.initialize()
+    with _without_collection():
+        workflow.initialize()
     workflow.run()
     workflow.finalize()
     config: Any = workflow.parser.config
     if os.environ.get("RANK", "0") == "0" and "output_dir" in config:
         say_where(workflow.parser.get_parsed_content("output_dir"), begin)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage, of which imports make none: a sixth of their time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def say_where(folder: str | Path, begin: float) -> None:

@@ -19,6 +19,7 @@ from medical_gans.errors import InputError
 from medical_gans.io import mapped
 from medical_gans.io.orientation import ras_spacing, ras_view, stored_order
 from medical_gans.transforms.grid_mask import GridMask
+from medical_gans.transforms.morphology import closed, filled_by_slice, opened
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,6 @@ MR_CEILING = 1.25
 _BODY_THRESHOLD = {"MR": 0.12, "CT": -400.0}
 _MASK_SPACING_MM = 2.0
 _SECOND_LIMB = 0.1
-_IN_A_SLICE = ndimage.generate_binary_structure(2, 1)[:, :, None]
 
 
 def body_mask(array: np.ndarray, spacing: Sequence[float], modality: str = "MR") -> np.ndarray:
@@ -63,14 +63,13 @@ def body_on_grid(array: np.ndarray, spacing: Sequence[float], modality: str = "M
         above = coarse > _BODY_THRESHOLD["CT"]
     else:
         above = coarse > max(_BODY_THRESHOLD["MR"] * float(np.percentile(coarse, 99.5)), 0.0)
-    above = ndimage.binary_opening(above, iterations=1) if min(above.shape) > 4 else above
+    above = opened(above) if min(above.shape) > 4 else above
     labels, count = ndimage.label(above)
     if count == 0:
         return GridMask(np.zeros(coarse.shape, dtype=bool), steps, array.shape)
     sizes = np.bincount(labels.ravel())[1:]
     is_kept = np.concatenate([[False], sizes >= (_SECOND_LIMB if modality == "MR" else 1.0) * sizes.max()])
-    body = ndimage.binary_closing(np.pad(is_kept[labels], 4), iterations=3)[4:-4, 4:-4, 4:-4]
-    body = ndimage.binary_fill_holes(body, structure=_IN_A_SLICE)
+    body = filled_by_slice(closed(np.pad(is_kept[labels], 4), 3)[4:-4, 4:-4, 4:-4])
     return GridMask(body, steps, array.shape)
 
 

@@ -20,6 +20,7 @@ from medical_gans.transforms import body_mask
 from medical_gans.transforms.grid import Part
 from medical_gans.transforms.grid_mask import GridMask
 from medical_gans.transforms.intensity import StoredMR
+from medical_gans.transforms.morphology import grown, opened
 
 _GRID_MM = 2.0
 _AROUND_MM = 8.0  # skin, ears and hair are dark in some sequences: only what is further off becomes air
@@ -76,8 +77,7 @@ def _with_faint(inside: np.ndarray, mr: np.ndarray, edges: Sequence[float]) -> n
         return inside
     least = _FAINTEST * float(np.percentile(mr[some][inside[some]], 99))
     faint = mr > max(_ABOVE_BACKGROUND * float(np.percentile(background, 99)), least)
-    faint = (ndimage.binary_opening(faint) & near) | inside
-    return ndimage.binary_propagation(inside, mask=faint)
+    return grown(inside, (opened(faint) & near) | inside)
 
 
 def _closed(inside: np.ndarray, edges: Sequence[float]) -> np.ndarray:
