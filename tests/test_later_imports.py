@@ -102,7 +102,7 @@ import sys
 from medical_gans.cli.later_imports import imported_later
 with imported_later():
     import monai.bundle
-spared = ["torch.distributed.optim", "scipy.signal", "scipy.stats", "sklearn", "matplotlib.pyplot", "sympy"]
+spared = ["torch.distributed.optim", "scipy.signal", "scipy.stats", "sklearn", "matplotlib", "sympy"]
 spared += ["mlflow", "pandas"]
 print("loaded:", [name for name in spared if name in sys.modules])
 import numpy, scipy.signal

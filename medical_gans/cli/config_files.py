@@ -95,10 +95,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         SettingError: not readable, not YAML, or one of the :func:`yaml_problems`.
     """
-    problems = yaml_problems(path)
-    if problems:
-        raise SettingError(f"{path.name}, {problems[0]}.")
-    return _parse(path)[1]
+    return _parse(path, with_traps=False)[1]
 
 
 def yaml_problems(path: Path) -> list[str]:
@@ -164,11 +161,14 @@ def _traps(node: yaml.Node) -> Iterator[str]:
             yield f"{line}: YAML reads {node.value} as a truth value; write true or false, or use quotes"
 
 
-def _parse(path: Path, resolve: bool = True) -> tuple[yaml.MappingNode, dict[str, Any]]:
+def _parse(path: Path, resolve: bool = True, with_traps: bool = True) -> tuple[yaml.MappingNode, dict[str, Any]]:
     """Nodes and content; to resolve the content also rewrites the merge keys in the nodes."""
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
+        problem = None if with_traps or node is None else next(_traps(node), None)
+        if problem is not None:
+            raise SettingError(f"{path.name}, {problem}.")
         content = loader.construct_document(node) if resolve and node is not None else {}
     except OSError as error:
         raise SettingError(f"The config {path} cannot be read: {error.strerror}.") from error

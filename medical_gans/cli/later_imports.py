@@ -21,7 +21,7 @@ SELDOM_USED = {
     "torch.distributed.optim": "torch",  # ignite, for optimisers that are shared among processes
     "scipy.signal": "scipy",
     "sklearn": "sklearn",
-    "matplotlib.pyplot": "matplotlib",
+    "matplotlib": "matplotlib",  # and by us, where pictures are drawn
     "pydicom": "pydicom",  # nibabel, for headers inside of NIfTI
     "scipy.optimize": "scipy",
     "scipy.spatial": "scipy",

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from medical_gans.metrics.roc import Auc
-from medical_gans.report.pictures import DIFFERENCE_COLOURS, FAINT, SERIES_COLOURS, Sheet
+from medical_gans.report.pictures import FAINT, SERIES_COLOURS, Sheet, difference_colours
 from medical_gans.report.results import Table, write_results_page
 
 DIFFERENCE_HU = 700.0
@@ -49,9 +49,9 @@ def draw_patches(
                 sheet.picture(image[index], (left, top + row * step, _TILE, _TILE), limits=(-1.0, 1.0))
             limits = (-DIFFERENCE_HU, DIFFERENCE_HU)
             box = (left, top + 2 * step, _TILE, _TILE)
-            sheet.picture(difference[index], box, colours=DIFFERENCE_COLOURS, limits=limits)
+            sheet.picture(difference[index], box, colours=difference_colours(), limits=limits)
     bar = (_LEFT, len(groups) * block + 8, 300, 12)
-    sheet.colour_bar(bar, DIFFERENCE_COLOURS, (-DIFFERENCE_HU, DIFFERENCE_HU), "HU")
+    sheet.colour_bar(bar, difference_colours(), (-DIFFERENCE_HU, DIFFERENCE_HU), "HU")
     return sheet.save(path)
 
 

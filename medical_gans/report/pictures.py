@@ -1,17 +1,17 @@
-"""Pictures of one case that a person can judge in ten seconds, and the dark sheet in pixels that they are drawn on."""
+"""Pictures of one case that a person can judge in ten seconds, and the dark sheet in pixels that they are drawn on.
+
+matplotlib is imported where something is drawn: while an MR is translated it would only take memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import NullFormatter
 
 from medical_gans.io import mapped
 from medical_gans.io.writing import whole_file
@@ -28,6 +28,10 @@ from medical_gans.report.views import (
     sampled,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+
 PAPER = "#101214"
 INK = "#e8e8e6"
 FAINT = "#9a9fa5"
@@ -37,11 +41,6 @@ SERIES_COLOURS = ("#5cc8ff", "#ffb454", "#8ddb8c", "#f28fb1", "#c7a6ff", "#e6dd6
 Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels."""
 
-DIFFERENCE_COLOURS: Colormap = LinearSegmentedColormap.from_list(
-    "difference", ["#d6f0ff", "#2f9bff", "#0c3f7a", "#0a0a0a", "#7a2410", "#ff6a3a", "#ffe9d1"]
-)
-"""Blue where too low, black where right, orange where too high."""
-
 _ACRONYMS = {"mr", "ct", "mae", "psnr", "ssim", "ms", "fid", "kid"}
 _EDGES = (
     (0.02, 0.5, "left", "center"),
@@ -49,6 +48,15 @@ _EDGES = (
     (0.5, 0.985, "center", "top"),
     (0.5, 0.015, "center", "bottom"),
 )
+
+
+@cache
+def difference_colours() -> Colormap:
+    """Blue where too low, black where right, orange where too high."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = ["#d6f0ff", "#2f9bff", "#0c3f7a", "#0a0a0a", "#7a2410", "#ff6a3a", "#ffe9d1"]
+    return LinearSegmentedColormap.from_list("difference", colours)
 
 
 def spoken(name: str) -> str:
@@ -65,6 +73,8 @@ class Sheet:
     """
 
     def __init__(self, width: float, height: float) -> None:
+        from matplotlib.figure import Figure
+
         self.width, self.height = round(width), round(height)
         self.figure = Figure(figsize=(self.width / 100, self.height / 100), dpi=100, facecolor=PAPER)
         # Axes cost more time than the picture in them: all pictures share these, in pixels.
@@ -96,6 +106,8 @@ class Sheet:
 
         Letters stand at the left, right, top and bottom edge.
         """
+        from matplotlib.patheffects import withStroke
+
         left, top, width, height = box
         extent = (left, left + width, top + height, top)
         self.page.imshow(image, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto", extent=extent)
@@ -151,6 +163,7 @@ class Sheet:
         with whole_file(path) as temporary:
             # Twice the size of level 9 in a tenth of the time: pictures must not outlast the network.
             self.figure.savefig(temporary, format="png", facecolor=PAPER, pil_kwargs={"compress_level": 2})
+        self.figure.clear()
         return path
 
 
@@ -196,7 +209,7 @@ def panels(case: CaseVolumes) -> list[Panel]:
                 "synthetic - reference",
                 "difference",
                 lambda plane, index: difference(case, plane, index),
-                DIFFERENCE_COLOURS,
+                difference_colours(),
                 (-DIFFERENCE_HU, DIFFERENCE_HU),
                 bar=True,
             ),
@@ -321,6 +334,8 @@ def hounsfield_shares(volume: np.ndarray, mask: np.ndarray | None = None) -> np.
 
 def histogram(case: CaseVolumes, path: Path) -> Path:
     """Histogram of HU on a logarithmic scale, with that of the reference where there is one."""
+    from matplotlib.ticker import NullFormatter
+
     sheet = Sheet(720, 300)
     axes = sheet.axes((64, 18, 638, 226))
     volumes = {"synthetic CT": case.synthetic_ct, "reference CT": case.reference}

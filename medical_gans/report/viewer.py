@@ -212,7 +212,7 @@ def _packed(
             factors = fewer_voxels(factors, spacing, views[0].shape)
             continue
         packed = [pack(view, factors) for view in views] + [pack_flags(flag, factors) for flag in flags]
-        if sum(len(volume.text) for volume in packed) <= largest or factors == views[0].shape:
+        if sum(map(len, packed)) <= largest or factors == views[0].shape:
             return packed, factors
         factors = fewer_voxels(factors, spacing, views[0].shape)
 
@@ -242,7 +242,7 @@ def _write(path: Path, content: Mapping[str, Any], volumes: Sequence[PackedVolum
     with path.open("w", encoding="utf-8") as page:
         page.write(before)
         for volume in volumes:
-            page.writelines(('<script type="text/plain" class="volume">', volume.text, "</script>\n"))
+            page.writelines(('<script type="text/plain" class="volume">', *volume.pieces, "</script>\n"))
         page.write(after)
 
 

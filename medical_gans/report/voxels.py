@@ -19,6 +19,7 @@ from medical_gans.io import mapped
 _LEVEL = 4
 _LOWEST, _HIGHEST = -(1 << 15), (1 << 15) - 1
 _SAMPLED_SLICES = 8
+_PIECE = 1 << 16  # bytes that are encoded at a time at least, so that no volume is held in several forms
 
 Factors = tuple[int, int, int]
 
@@ -28,13 +29,22 @@ class PackedVolume:
     """A volume as a page holds it: ``value = stored * slope + intercept``.
 
     Attributes:
-        text: base64 of the compressed 16-bit numbers.
+        pieces: of the base64 of the compressed 16-bit numbers, in order.
         slope, intercept: 1 and 0 where the file's own values are whole numbers of 16 bits, which are kept as they are.
     """
 
-    text: str
+    pieces: tuple[str, ...]
     slope: float = 1.0
     intercept: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The pieces in one."""
+        return "".join(self.pieces)
+
+    def __len__(self) -> int:
+        """Characters."""
+        return sum(map(len, self.pieces))
 
 
 def pack(view: np.ndarray, factors: Factors = (1, 1, 1)) -> PackedVolume:
@@ -68,7 +78,7 @@ def base64_length(view: np.ndarray, factors: Factors = (1, 1, 1)) -> int:
     slices = [view[:, :, k * factors[2] : k * factors[2] + 1] for k in chosen]
     flat = (factors[0], factors[1], 1)
     stored = (_stored(next(_blocks(one, flat)), slope, intercept) for one in slices)
-    return round(len(_compressed(stored)) * count / len(chosen))
+    return round(sum(map(len, _compressed(stored))) * count / len(chosen))
 
 
 def fewer_voxels(factors: Factors, spacing: Sequence[float], shape: Sequence[int]) -> Factors:
@@ -145,13 +155,17 @@ def _middle_voxels(view: np.ndarray, factors: Factors) -> Iterator[np.ndarray]:
         yield view[:, :, k][np.ix_(across, up)]
 
 
-def _compressed(slices: Iterator[np.ndarray]) -> str:
-    """Base64 of zlib of the slices, each ``(x, y)`` int16, as low bytes and high bytes with x fastest."""
+def _compressed(slices: Iterator[np.ndarray]) -> tuple[str, ...]:
+    """Base64 of zlib of the slices, each ``(x, y)`` int16, as low bytes and high bytes with x fastest; in pieces."""
     packer = zlib.compressobj(_LEVEL)
-    parts = []
+    pieces, waiting = [], b""
     for one in slices:
         numbers = np.ascontiguousarray(one.T).astype("<i2", copy=False)
-        parts.append(packer.compress(numbers.view(np.uint8).reshape(-1, 2).T.tobytes()))
+        waiting += packer.compress(numbers.view(np.uint8).reshape(-1, 2).T.tobytes())
+        whole = len(waiting) - len(waiting) % 3  # bytes that end with a character
+        if whole >= _PIECE:
+            pieces.append(base64.b64encode(waiting[:whole]).decode("ascii"))
+            waiting = waiting[whole:]
         mapped.give_back()
-    parts.append(packer.flush())
-    return base64.b64encode(b"".join(parts)).decode("ascii")
+    pieces.append(base64.b64encode(waiting + packer.flush()).decode("ascii"))
+    return tuple(pieces)

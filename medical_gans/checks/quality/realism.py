@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -179,6 +178,8 @@ def coloured(synthetic_ct: np.ndarray, index: int, scores: np.ndarray, limit: fl
         scores: ``(x, y)`` over the whole slice; ``nan`` leaves the CT grey.
         limit: score below which colours are strong.
     """
+    import matplotlib
+
     grey = SOFT_TISSUE(radiological_slice(synthetic_ct, AXIAL, index))
     patches = scores[::-1, ::-1].T
     down, across = (np.arange(pixels) * n // pixels for pixels, n in zip(grey.shape, patches.shape, strict=True))

@@ -298,6 +298,7 @@ class CaseSynthesis:
                 warnings += writing.result()
             reference = _beside(mr, case.ct, read_volume, warnings)
             mask = _beside(mr, case.mask, read_mask, warnings)
+            give_back_freed_memory()  # of the checks
             write_case_report(
                 self.output_dir,
                 case.name,

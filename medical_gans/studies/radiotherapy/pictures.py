@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medical_gans.report.pictures import DIFFERENCE_COLOURS, SERIES_COLOURS, Sheet
+from medical_gans.report.pictures import SERIES_COLOURS, Sheet, difference_colours
 from medical_gans.report.views import AXIAL, CORONAL, SAGITTAL, SOFT_TISSUE, Plane, radiological_slice
 from medical_gans.studies.radiotherapy.dose_grid import DoseGrid
 from medical_gans.studies.radiotherapy.dvh import dvh_curve
@@ -88,7 +88,7 @@ def _dose_sheet(
                 sheet.picture(
                     radiological_slice(difference, plane, index),
                     box,
-                    colours=DIFFERENCE_COLOURS,
+                    colours=difference_colours(),
                     limits=(-_DIFFERENCE, _DIFFERENCE),
                     letters=plane.letters,
                 )
@@ -107,7 +107,7 @@ def _dose_sheet(
             sheet.colour_bar((x + column * 0.1, y + 4, column * 0.8, 10), "turbo", (0, 110), "%")
         if number == 4:
             ends = (-_DIFFERENCE, _DIFFERENCE)
-            sheet.colour_bar((x + column * 0.1, y + 4, column * 0.8, 10), DIFFERENCE_COLOURS, ends, "%")
+            sheet.colour_bar((x + column * 0.1, y + 4, column * 0.8, 10), difference_colours(), ends, "%")
     sheet.save(path)
 
 
