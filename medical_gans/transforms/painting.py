@@ -287,7 +287,8 @@ def _slices_matrix(count: int, first: float, spacing: float, thickness: float) -
     seen = np.exp(-4 * np.log(2) * (distance / thickness) ** 2) * (distance <= _BLUR_REACH * spacing)
     seen /= seen.sum(1, keepdims=True) + 1e-9
     between = np.clip(1 - np.abs(position[:, None] / thickness - slices[None]), 0, None)
-    return torch.from_numpy((between @ seen).astype(np.float32))
+    # by torch, whose threads are those of the loader: numpy's are as many as there are cores, and wait for each other
+    return torch.from_numpy(between.astype(np.float32)) @ torch.from_numpy(seen.astype(np.float32))
 
 
 def _shift_matrix(count: int, shift: float) -> Tensor:
