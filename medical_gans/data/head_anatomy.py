@@ -1,4 +1,4 @@
-"""Heads made ready to be painted: the CT without what held it, its bones, its cavity, and real brains fitted into that.
+"""Heads made ready to be painted: the CT without what held it, bones, eyes, cavity, and real brains fitted into that.
 
 CT shows hardly anything of a brain, so that the brain of a painted MR is borrowed: a T1 becomes one number per voxel
 (0 liquid, 0.5 grey matter, 1 white matter), which any contrast can be made of, and is warped to the cavity of each CT.
@@ -27,7 +27,9 @@ DEEPEST_MM = 60.0
 WHITE = 160.0
 """Stored value of white matter."""
 
-_VERSION = 2  # of prepared arrays
+_VERSION = 3  # of prepared arrays
+_EYE_RADIUS_MM = (7.5, 12.0)  # of the vitreous, 11 to 12, and what a coarse picture leaves of it
+_FRONT_MM = 12  # of the cavity: the roof of the eyes
 _STRIPPED_ML = 2200.0  # an object smaller than this is a brain without its head
 _BRAIN_HEIGHT_MM = 130.0
 _RAY_GRID = (48, 96)  # polar angles, azimuths
@@ -40,7 +42,8 @@ class PreparedHead:
     Attributes:
         name: case it came from.
         path: int16 array ``(map, x, y, z)``, 1 mm: HU raised by 1024 in the body; 100 times the share of bone with its
-            marrow, and of the body; 100 times `DEEPEST_MM` less the distance to the cavity in mm (negative inside).
+            marrow, and of the body; 100 times `DEEPEST_MM` less the distance to the cavity in mm (negative inside);
+            100 times the share of the eyeballs.
         brains: uint8 arrays ``(x, y, z)``: `WHITE` times the tissue of a brain that fills the cavity.
     """
 
@@ -66,7 +69,8 @@ def prepare_head(name: str, ct: Path, cache_dir: Path) -> PreparedHead:
             raise InputError(f"{ct} shows no skull with a cavity. Leave this file out, or give the CT of a head.")
         bone = ndimage.uniform_filter((closed & ~cavity & (hounsfield > -150)).astype(np.float32), 2)
         depth = np.where(cavity, -distance(cavity), distance(~cavity)).clip(-DEEPEST_MM, DEEPEST_MM)
-        maps = [np.where(body, hounsfield - AIR_HU, 0), 100 * bone, 100 * body, 100 * (DEEPEST_MM - depth)]
+        eyes = ndimage.uniform_filter(eyeballs(hounsfield, cavity, body).astype(np.float32), 2)
+        maps = [np.where(body, hounsfield - AIR_HU, 0), 100 * bone, 100 * body, 100 * (DEEPEST_MM - depth), 100 * eyes]
         _store(stored, np.rint(np.stack(maps)).astype(np.int16))
     return PreparedHead(name, stored)
 
@@ -124,6 +128,38 @@ def skull_cavity(hounsfield: np.ndarray, bone: np.ndarray, body: np.ndarray) -> 
     if cavity.sum() < 3e5:
         return None
     return ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(cavity, 6), iterations=3)[6:-6, 6:-6, 6:-6])
+
+
+def eyeballs(hounsfield: np.ndarray, cavity: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """The eyeballs, whose vitreous is liquid: on each side the largest ball of water under the front of the cavity.
+
+    Args:
+        hounsfield: ``(x, y, z)``, 1 mm.
+        cavity: inside of the skull.
+        body: outline of the head.
+
+    Returns:
+        Boolean; nothing on a side where there is no ball of the size of an eye, as where the picture ends above it.
+    """
+    smooth = ndimage.uniform_filter(hounsfield, 3)
+    water = (smooth > -25) & (smooth < 90) & body & ~ndimage.binary_dilation(cavity, iterations=3)
+    reach = distance(np.pad(water, 1))[1:-1, 1:-1, 1:-1]
+    middle = float(ndimage.center_of_mass(cavity)[0])
+    front = int(np.flatnonzero(cavity.any(axis=(0, 2)))[-1])
+    floor = int(np.flatnonzero(cavity[:, front - _FRONT_MM : front].any(axis=(0, 1)))[0])
+    found = np.argwhere(reach > _EYE_RADIUS_MM[0])
+    aside, forward, up = (found - [middle, front, floor]).T
+    socket = (abs(abs(aside) - 32) < 14) & (abs(forward + 8) < 22) & (abs(up + 10) < 15)
+    eyes = np.zeros(hounsfield.shape, bool)
+    for side in (aside < 0, aside > 0):
+        cores = found[socket & side]
+        if not len(cores):
+            continue
+        radii = reach[tuple(cores.T)]
+        radius, centre = min(float(radii.max()), _EYE_RADIUS_MM[1]), cores[radii > radii.max() - 0.5].mean(axis=0)
+        steps = np.ogrid[tuple(slice(0, n) for n in eyes.shape)]
+        eyes |= sum((step - at) ** 2 for step, at in zip(steps, centre, strict=True)) <= radius**2
+    return eyes & water
 
 
 def brain_of(mr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -107,7 +107,7 @@ def paint_head(
     """Paint the voxels of a window.
 
     Args:
-        head: gives bone, body and cavity.
+        head: gives bone, body, cavity and eyes, which are filled with liquid.
         tissue: of the brain there, as `BrainContents` takes it.
         place: where the voxels lie in the head ``(3, slice, row, column)``.
         painter: with a signal for ``white``, ``grey``, ``liquid`` and ``vessel`` besides those of `CtTissues`.
@@ -124,8 +124,11 @@ def paint_head(
     cavity = (0.5 - depth).clamp(0, 1) * (maps[3] > 0)
     hounsfield, bone = tissues.changed_cortex(hounsfield, bone, rng)
     shares, inner = contents(tissue, depth, fields, rng)
-    found = tissues(hounsfield, bone * (1 - cavity), body * (1 - cavity), fields, rng)
+    eyes = (maps[4] / 100).clamp(0, 1) * (1 - cavity)
+    outside = 1 - cavity - eyes
+    found = tissues(hounsfield, bone * outside, body * outside, fields, rng)
     found |= {name: share * cavity for name, share in shares.items()}
+    found["liquid"] = found["liquid"] + eyes
     signal = painter(found, fields, rng)
     deep = (-0.5 * (depth + _RIM_MM)).clamp(0, 1) * cavity
     brain = cavity * torch.stack([shares[name] for name in ("liquid", "grey", "white")]).clamp(max=1)
