@@ -146,7 +146,8 @@ def eyeballs(hounsfield: np.ndarray, cavity: np.ndarray, body: np.ndarray) -> np
     reach = distance(np.pad(water, 1))[1:-1, 1:-1, 1:-1]
     middle = float(ndimage.center_of_mass(cavity)[0])
     front = int(np.flatnonzero(cavity.any(axis=(0, 2)))[-1])
-    floor = int(np.flatnonzero(cavity[:, front - _FRONT_MM : front].any(axis=(0, 1)))[0])
+    roof = cavity[:, max(0, front - _FRONT_MM) : front + 1]
+    floor = int(np.flatnonzero(roof.any(axis=(0, 1)))[0])
     found = np.argwhere(reach > _EYE_RADIUS_MM[0])
     aside, forward, up = (found - [middle, front, floor]).T
     socket = (abs(abs(aside) - 32) < 14) & (abs(forward + 8) < 22) & (abs(up + 10) < 15)
@@ -156,7 +157,8 @@ def eyeballs(hounsfield: np.ndarray, cavity: np.ndarray, body: np.ndarray) -> np
         if not len(cores):
             continue
         radii = reach[tuple(cores.T)]
-        radius, centre = min(float(radii.max()), _EYE_RADIUS_MM[1]), cores[radii > radii.max() - 0.5].mean(axis=0)
+        radius = min(float(radii.max()) + 1.0, _EYE_RADIUS_MM[1])  # the border lies in the voxels that are no water
+        centre = cores[radii > radii.max() - 0.5].mean(axis=0)
         steps = np.ogrid[tuple(slice(0, n) for n in eyes.shape)]
         eyes |= sum((step - at) ** 2 for step, at in zip(steps, centre, strict=True)) <= radius**2
     return eyes & water

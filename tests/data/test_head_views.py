@@ -13,6 +13,7 @@ import torch
 from medical_gans.data.head_anatomy import (
     DEEPEST_MM,
     brain_of,
+    eyeballs,
     fitted_brain,
     head_outline,
     prepare_head,
@@ -211,6 +212,51 @@ def test_a_whole_painted_head_is_the_ct_that_it_was_painted_from(prepared, head)
     brain = radius < 40
     assert hounsfield[brain].min() >= 5 and hounsfield[brain].max() <= 41
     assert not body[:, :3].any() and (hounsfield[~body] == -1024).all()
+
+
+EYES = MIDDLE + np.array([[-32.0, 36.0, -42.0], [32.0, 36.0, -42.0]])
+BEHIND = np.array([0.0, -36.0, -16.0])
+
+
+@pytest.fixture(scope="module")
+def head_with_eyes(head) -> np.ndarray:
+    """Two balls of 11.5 mm and 12 HU in fat, under the front of the cavity; a third one of muscle behind each."""
+    hounsfield = head.copy()
+    outside = distances() >= 56
+    for eye in EYES:
+        hounsfield[outside & (distances(middle=eye) < 17)] = -80.0
+        hounsfield[outside & (distances(middle=eye + BEHIND) < 12.5)] = 60.0
+        hounsfield[distances(middle=eye) < 11.5] = 12.0
+    return hounsfield
+
+
+def test_eyes_are_found_and_muscle_is_not(head_with_eyes):
+    body = head_outline(head_with_eyes)
+    bone = (head_with_eyes > 250) & body
+    cavity = skull_cavity(head_with_eyes, bone, body)
+    found, expected = eyeballs(head_with_eyes, cavity, body), np.zeros(body.shape, bool)
+    for eye in EYES:
+        expected |= distances(middle=eye) < 11.5
+    assert 2 * (found & expected).sum() / (found.sum() + expected.sum()) > 0.9
+
+
+def test_a_picture_that_ends_above_the_eyes_has_none(head_with_eyes):
+    above = head_with_eyes[:, :, int(EYES[0][2]) + 14 :]
+    body = head_outline(above)
+    assert not eyeballs(above, skull_cavity(above, (above > 250) & body, body), body).any()
+
+
+def test_eyes_are_painted_as_liquid_and_keep_their_hounsfield(head_with_eyes, folder, tmp_path):
+    nibabel.save(nibabel.Nifti1Image(head_with_eyes.astype(np.int16), np.eye(4)), tmp_path / "ct.nii.gz")
+    head = with_brains(prepare_head("eyes", tmp_path / "ct.nii.gz", tmp_path), [folder / "brain.nii.gz"], tmp_path)
+    painter = Painter(signals={name: (value, value) for name, value in SIGNALS.items()}, alike=False, **PLAIN)
+    tissues = CtTissues(cortex_change=0.0)
+    signal, hounsfield, _ = whole_head(head, 0, painter, tissues, BrainContents(), seed=3)
+    for eye in EYES:
+        inside, muscle = distances(middle=eye) < 9, distances(middle=eye + BEHIND) < 9
+        np.testing.assert_allclose(np.median(signal[inside]), SIGNALS["liquid"], atol=0.02)
+        np.testing.assert_allclose(np.median(signal[muscle & (distances() > 58)]), SIGNALS["water"], atol=0.02)
+        assert np.abs(hounsfield[inside] - 12.0).max() <= 3
 
 
 def test_a_left_out_ct_becomes_a_pair_that_can_be_judged(folder, head, tmp_path):
