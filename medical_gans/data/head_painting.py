@@ -174,7 +174,7 @@ class LoadedHead:
         maps: float32 ``(map, x, y, z)``, as `PreparedHead.path` says.
         brains: uint8 ``(1, x, y, z)``.
         cavity: its middle in voxels ``(3,)``.
-        bone: some voxels of bone; `spongy` of spongy or thin bone, `body` of all.
+        bone: some voxels of bone; `spongy` of spongy or thin bone, `eyes` of eyes, `body` of all.
         middle: of the body in voxels.
     """
 
@@ -186,6 +186,7 @@ class LoadedHead:
         self.brains = [torch.from_numpy(np.load(file, mmap_mode="c"))[None] for file in head.brains]
         self.bone, self.body = np.argwhere(maps[1] > 50)[::500], np.argwhere(maps[2] > 50)[::3000]
         self.middle = self.body.mean(0)
+        self.eyes = np.argwhere(maps[4] > 50)[::200]
         self.spongy = np.argwhere((maps[1] > 50) & (maps[0] < 650 - AIR_HU))[::500]
         inside = np.argwhere(maps[3][::2, ::2, ::2] > 100 * (DEEPEST_MM + 3))
         self.cavity = torch.from_numpy((2 * inside.mean(0)).astype(np.float32))

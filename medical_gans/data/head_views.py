@@ -39,6 +39,7 @@ class HeadViews(EpochViews):
         seed: of every choice.
         near_bone: share of views centred within 25 mm of bone.
         near_joint: of these, the share near spongy or thin bone: skull base, face, spine.
+        near_eyes: share of views centred within 25 mm of an eye, of which a head has little.
         inwards: share of the way to the middle of the head by which a view is moved, so that it shows less air.
         planes: share of sagittal, coronal and axial views.
         rotation: degrees in the plane; `tilt` out of it.
@@ -70,6 +71,7 @@ class HeadViews(EpochViews):
         seed: int = 0,
         near_bone: float = 0.75,
         near_joint: float = 0.2,
+        near_eyes: float = 0.0,
         inwards: float = 0.3,
         planes: Sequence[float] = (0.3, 0.25, 0.45),
         rotation: float = 22.0,
@@ -93,7 +95,7 @@ class HeadViews(EpochViews):
         super().__init__(views_per_epoch, seed)
         self.painter, self.tissues, self.contents = painter, tissues, contents
         self.crop_size, self.adjacent = tuple(crop_size), adjacent
-        self.near_bone, self.near_joint, self.inwards = near_bone, near_joint, inwards
+        self.near_bone, self.near_joint, self.near_eyes, self.inwards = near_bone, near_joint, near_eyes, inwards
         self.planes, self.rotation, self.tilt = np.array(planes), rotation, tilt
         self.scaling, self.elastic, self.elastic_scale = scaling, elastic, elastic_scale
         self.vault, self.vault_change = vault, vault_change
@@ -130,8 +132,9 @@ class HeadViews(EpochViews):
         """A window in a random frame, its fields, and where its voxels lie in the head ``(3, slice, row, column)``."""
         axis = int(rng.choice(3, p=self.planes / self.planes.sum()))
         order = [axis, *(a for a in range(3) if a != axis)]
-        near, joint = rng.random() < self.near_bone, rng.random() < self.near_joint
+        near, joint, eye = (rng.random() < share for share in (self.near_bone, self.near_joint, self.near_eyes))
         points = (head.spongy if joint else head.bone) if near else head.body
+        points = head.eyes if eye and len(head.eyes) else points
         within = np.arange(3) != axis
         centre = points[rng.integers(len(points))] + rng.uniform(-25, 25, 3) * within
         centre = centre + self.inwards * (head.middle - centre) * within
