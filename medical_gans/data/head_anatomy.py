@@ -159,7 +159,7 @@ def eyeballs(hounsfield: np.ndarray, cavity: np.ndarray, body: np.ndarray) -> np
         radii = reach[tuple(cores.T)]
         radius = min(float(radii.max()) + 1.0, _EYE_RADIUS_MM[1])  # the border lies in the voxels that are no water
         centre = cores[radii > radii.max() - 0.5].mean(axis=0)
-        steps = np.ogrid[tuple(slice(0, n) for n in eyes.shape)]
+        steps = np.meshgrid(*map(np.arange, eyes.shape), indexing="ij", sparse=True)
         eyes |= sum((step - at) ** 2 for step, at in zip(steps, centre, strict=True)) <= radius**2
     return eyes & water
 

@@ -259,6 +259,18 @@ def test_eyes_are_painted_as_liquid_and_keep_their_hounsfield(head_with_eyes, fo
         assert np.abs(hounsfield[inside] - 12.0).max() <= 3
 
 
+def test_views_near_eyes_show_eyes(head_with_eyes, folder, tmp_path):
+    nibabel.save(nibabel.Nifti1Image(head_with_eyes.astype(np.int16), np.eye(4)), tmp_path / "ct.nii.gz")
+    head = with_brains(prepare_head("eyes", tmp_path / "ct.nii.gz", tmp_path), [folder / "brain.nii.gz"], tmp_path)
+
+    def eye_voxels(near_eyes: float) -> float:
+        made = views(head, grain=0.0, near_eyes=near_eyes, planes=(0.0, 0.0, 1.0))
+        liquid = [np.abs(unit_to_hounsfield(made[index]["ct"]).numpy() - 12.0) < 1.5 for index in range(16)]
+        return float(np.mean(liquid))
+
+    assert eye_voxels(1.0) > 1.5 * eye_voxels(0.0)
+
+
 def test_a_left_out_ct_becomes_a_pair_that_can_be_judged(folder, head, tmp_path):
     for kind, name in (("ct", "ct"), ("mr", "brain")):
         (tmp_path / "data" / kind).mkdir(parents=True)
