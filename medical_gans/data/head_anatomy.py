@@ -159,7 +159,8 @@ def eyeballs(hounsfield: np.ndarray, cavity: np.ndarray, body: np.ndarray) -> np
         radii = reach[tuple(cores.T)]
         radius = min(float(radii.max()) + 1.0, _EYE_RADIUS_MM[1])  # the border lies in the voxels that are no water
         centre = cores[radii > radii.max() - 0.5].mean(axis=0)
-        x, y, z = np.indices(eyes.shape, sparse=True)
+        wide, deep, high = hounsfield.shape
+        x, y, z = np.ogrid[:wide, :deep, :high]
         eyes |= (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2 <= radius**2
     return eyes & water
 
