@@ -90,6 +90,14 @@ def test_a_stage_runs_with_its_overrides_and_overlays(configs, capsys):
     assert "ran {'max_epochs': 1, 'rest': [0.5, True, [1.0, 1.0, 3.0], 3]}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("given", ["smoke.yaml,{}", "['smoke.yaml', '{}']", "[smoke.yaml,{}]"])
+def test_overlays_are_given_between_commas_or_as_a_list(configs, tmp_path, given):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("seed: 7\n")
+    planned = cli.plan_run("train", configs / "mr_to_ct_train.yaml", ["--config_file", given.format(mine)])
+    assert [path.name for path in planned.overlays] == ["smoke.yaml", "mine.yaml"]
+
+
 def test_nested_entries_are_set_by_their_path(configs):
     for word in ("--train#trainer#max_epochs", "--train::trainer::max_epochs"):
         assert plan(configs, word, "3").overrides == {"train::trainer::max_epochs": 3}

@@ -143,7 +143,7 @@ def plan_run(stage: str, config: Path, words: Sequence[str]) -> Run:
     given = arguments(words)
     for name, text in given:
         if name == "config_file":
-            run.overlays += [_overlay(part) for part in _required_text(name, text).split(",")]
+            run.overlays += [_overlay(part) for part in _listed(_required_text(name, text))]
         elif name == "tracking":
             run.tracking = _tracking(_required_text(name, text))
         elif name == "quiet":
@@ -303,6 +303,12 @@ def _write_phantom(values: dict[str, Any]) -> None:
     else:
         write_dataset(folder, **{name: value for name, value in values.items() if name != "output_dir"})
     print(f"Phantom data set written to {folder}")
+
+
+def _listed(text: str) -> list[str]:
+    """Names between commas, or a list in brackets as `monai.bundle run` takes it."""
+    inside = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return [part.strip(" '\"") for part in inside.split(",")]
 
 
 def _overlay(name: str) -> Path:
