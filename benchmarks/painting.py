@@ -60,7 +60,7 @@ def head_views_of(folder: Path, config: dict[str, Any]) -> HeadViews:
     write_dataset(folder / "heads", "head", patients=1, layout="unpaired", seed=3)
     cases = find_training_cases(folder / "heads", paired=False, validation_fraction=0, seed=0)
     painter, tissues = Painter(**arguments_of(config["painter"])), CtTissues(**arguments_of(config["tissues"]))
-    names = ("crop_size", "adjacent", "near_bone", "near_joint", "bone_weight")
+    names = ("crop_size", "adjacent", "near_bone", "near_joint", "near_eyes", "bone_weight")
     options = {name: config[name] for name in names}
     contents = BrainContents(**arguments_of(config["contents"]))
     return head_views(cases, painter, tissues, contents, cache_dir=folder / "cache", views_per_epoch=1000, **options)
